@@ -1,0 +1,20 @@
+/*
+ * status.h - how requests end, from the table statuses.tbl.
+ */
+#ifndef PROTO_STATUS_H
+#define PROTO_STATUS_H
+
+enum proto_status {
+#define STATUS(name, number, http, code, title) PROTO_STATUS_##name = number,
+#include "proto/statuses.tbl"
+    PROTO_STATUS_COUNT
+};
+
+/* Text for any value; "unknown" for one outside the table. Never NULL, static. */
+const char *proto_status_code(unsigned status);
+const char *proto_status_title(unsigned status);
+
+/* HTTP status code (RFC 9110); 500 for a value outside the table. */
+int proto_status_http(unsigned status);
+
+#endif
