@@ -1,0 +1,153 @@
+/*
+ * http.h - a strict HTTP/1.1 server on libuv and llhttp (RFC 9110, RFC 9112).
+ *
+ * It parses, bounds, times and answers; it knows no route and no picture. Used by the
+ * gateway and the monitor. One loop thread; nothing here may be called from another.
+ *
+ * Life of a request: on_head (head complete and valid, no body byte read yet) ->
+ * on_body (each piece, in order) -> on_complete -> the owner calls http_respond() once,
+ * at any time from on_head on, also later from another event -> on_end, exactly once,
+ * after which the request must not be touched. When the client goes away first,
+ * on_gone is called (still owing http_respond(), which then only leads to on_end).
+ *
+ * An answer given before the body is complete (a refusal) is sent at once; the rest of
+ * the body is read and thrown away for a bounded time and amount (lingering close), so
+ * that the client sees the answer instead of a reset.
+ *
+ * Pipelined requests are answered in order; the next head is parsed only when the
+ * answer before it is written, so a connection has one request in hand.
+ *
+ * Refused without asking the owner (see docs/API.md, a problem document each, then the
+ * connection closes): bare LF or CR, NUL or other controls in a head, obs-fold, space
+ * before a colon, no Host or two (HTTP/1.1), two Content-Lengths, Content-Length beside
+ * Transfer-Encoding, any Transfer-Encoding but exactly "chunked", an Expect other than
+ * 100-continue, a version other than 1.0 and 1.1, a head over its bound, late heads and
+ * bodies.
+ */
+#ifndef RUNTIME_HTTP_H
+#define RUNTIME_HTTP_H
+
+#include "proto/status.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <uv.h>
+
+struct http_server;
+struct http_request;
+
+struct http_limits {
+    uint32_t connections_max;      /* open at once, in all */
+    uint32_t connections_per_peer; /* from one address; 0: no bound */
+    uint32_t head_bytes_max;       /* request line and headers */
+    uint32_t headers_max;          /* number of header lines */
+    uint64_t body_bytes_max;       /* refused above this with 413 */
+    uint32_t head_timeout_ms;      /* from the first byte (or accept) to the end of the head */
+    uint32_t body_timeout_ms;      /* total, plus what body_rate_min grants */
+    uint32_t body_rate_min;        /* bytes/s that extend the body's deadline */
+    uint32_t idle_timeout_ms;      /* keep-alive */
+    uint32_t write_timeout_ms;     /* total for one answer, extended by body_rate_min */
+};
+/* Defaults for a public service. */
+void http_limits_init(struct http_limits *limits);
+
+struct http_callbacks {
+    /* Return to go on and read the body; or call http_respond() to refuse. */
+    void (*on_head)(struct http_request *request, void *arg);
+    void (*on_body)(struct http_request *request, const uint8_t *bytes, size_t size,
+                    void *arg);
+    void (*on_complete)(struct http_request *request, void *arg);
+    void (*on_gone)(struct http_request *request, void *arg);
+    void (*on_end)(struct http_request *request, void *arg);
+    /*
+     * A request the server refused by itself (malformed, late, too large): fill `buffer`
+     * with a problem document for `status` and `detail`, return its length. Called
+     * before on_head, or after it for a late or broken body (then on_end follows).
+     * NULL: a plain text line is sent.
+     */
+    size_t (*on_refuse)(enum proto_status status, const char *detail, uint64_t limit,
+                        uint64_t actual, char *buffer, size_t capacity, void *arg);
+};
+
+/*
+ * Counters the owner may read at any time; all only grow, except `connections`,
+ * `requests` which are gauges.
+ */
+struct http_counters {
+    uint64_t connections, requests;
+    uint64_t accepted, refused_connections, malformed, timeouts, bytes_in, bytes_out;
+};
+
+/*
+ * Listen on `host`:`port`; port 0 picks a free one, see http_server_port(). Copies
+ * `limits` and `callbacks`. 0 or -errno: -EADDRINUSE, -EINVAL for a host that is no
+ * address, -ENOMEM.
+ */
+int http_server_open(uv_loop_t *loop, const char *host, uint16_t port,
+                     const struct http_limits *limits,
+                     const struct http_callbacks *callbacks, void *arg,
+                     struct http_server **out);
+uint16_t http_server_port(const struct http_server *server);
+const struct http_counters *http_server_counters(const struct http_server *server);
+
+/*
+ * Stop accepting, close idle connections, answer the rest with Connection: close. `done`
+ * is called, from the loop, when no connection is left; the server is then still to be
+ * closed. Calling it again with `hurry` closes what is left at once.
+ */
+void http_server_drain(struct http_server *server, bool hurry, void (*done)(void *arg),
+                       void *arg);
+/* Close everything at once and free when libuv is done with it. Accepts NULL. */
+void http_server_close(struct http_server *server);
+
+/* What was asked. Strings are NUL-terminated, borrowed, valid until on_end. */
+const char *http_method(const struct http_request *request);
+const char *http_path(const struct http_request *request);  /* before '?', not decoded */
+const char *http_query(const struct http_request *request); /* after '?', or "" */
+const char *http_peer(const struct http_request *request);  /* numeric address */
+/* A header by lower-case name, or NULL; several lines of one name joined by ", ". */
+const char *http_header(const struct http_request *request, const char *name);
+/* The body's declared length; -1 when chunked; 0 when there is none. */
+int64_t http_content_length(const struct http_request *request);
+bool http_has_length(const struct http_request *request); /* Content-Length was present */
+bool http_is_chunked(const struct http_request *request);
+bool http_is_head(const struct http_request *request); /* HEAD: the body is not sent */
+/* Microseconds on uv_hrtime()'s clock: first byte of the head; last byte of the body. */
+uint64_t http_started_us(const struct http_request *request);
+uint64_t http_received_us(const struct http_request *request);
+
+/* The owner's pointer for this request; NULL at first. */
+void http_set_data(struct http_request *request, void *data);
+void *http_data(const struct http_request *request);
+
+/* A piece of an answer's body, kept alive until `release` is called, exactly once. */
+struct http_piece {
+    const void *bytes;
+    size_t size;
+    void (*release)(void *owner); /* NULL: static */
+    void *owner;
+};
+
+#define HTTP_PIECES_MAX 4
+
+/*
+ * Answer. `headers` is a ready block of "Name: value\r\n" lines without Content-Length,
+ * Date, Connection and Server, which are added here; copied. The pieces are sent one
+ * after the other without copying and released after (also when the client is gone, or
+ * for HEAD, whose Content-Length is still that of the pieces). To be called once for
+ * each request.
+ */
+void http_respond(struct http_request *request, int status, const char *headers,
+                  const struct http_piece *pieces, size_t count);
+/* The same for a small body that is copied. */
+void http_respond_copy(struct http_request *request, int status, const char *headers,
+                       const void *bytes, size_t size);
+
+/*
+ * Decode %XX and '+' in a query component in place. The new length, or -EINVAL for a
+ * broken escape or an encoded NUL.
+ */
+long http_unescape(char *text);
+
+#endif
