@@ -1,0 +1,38 @@
+/*
+ * log.h - one line an event on stderr: logfmt on a terminal, JSON elsewhere.
+ *
+ *     log_event(LOG_INFO, "worker up", "worker=%s slots=%u", name, slots);
+ *
+ * The format's text is a list of key=value pairs separated by one space; a value with
+ * spaces is given as key="%s". In JSON the pairs become members. Bytes from peers are
+ * escaped. A line is at most LOG_LINE_BYTES, longer ones are cut and say so. Loop
+ * thread only, but log_event() itself may be called from any thread.
+ */
+#ifndef RUNTIME_LOG_H
+#define RUNTIME_LOG_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define LOG_LINE_BYTES 2048
+
+enum log_level { LOG_ERROR, LOG_WARNING, LOG_NOTICE, LOG_INFO, LOG_DEBUG };
+
+/* `service` is borrowed for ever. `format`: "auto", "logfmt" or "json". -EINVAL else. */
+int log_init(const char *service, const char *level, const char *format);
+void log_event(enum log_level level, const char *what, const char *pairs, ...)
+    __attribute__((format(printf, 3, 4)));
+bool log_wants(enum log_level level);
+
+/* Zeroed is ready. Lets LOG_BURST lines a LOG_PERIOD_S pass, then counts silently; the next
+ * line that passes says how many were left out. */
+#define LOG_BURST    5
+#define LOG_PERIOD_S 10
+struct log_limit {
+    uint64_t period, count, suppressed;
+};
+void log_limited(enum log_level level, struct log_limit *limit, uint64_t now_us,
+                 const char *what, const char *pairs, ...)
+    __attribute__((format(printf, 5, 6)));
+
+#endif

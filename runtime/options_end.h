@@ -1,0 +1,4 @@
+/* options_end.h - ends options_struct.h or options_spec.h. No guard: see options.h. */
+#undef INT
+#undef STR
+#undef FLAG

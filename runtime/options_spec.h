@@ -1,0 +1,7 @@
+/* options_spec.h - makes an options table into specs. No guard: see options.h. */
+#define INT(field, def, min, max, unit, help)                                            \
+    {#field, OPTION_INT, unit, help, def, min, max, NULL, offsetof(OPTIONS_OF, field)},
+#define STR(field, def, help)                                                            \
+    {#field, OPTION_STR, NULL, help, 0, 0, 0, def, offsetof(OPTIONS_OF, field)},
+#define FLAG(field, help)                                                                \
+    {#field, OPTION_FLAG, NULL, help, 0, 0, 0, NULL, offsetof(OPTIONS_OF, field)},
