@@ -1,0 +1,103 @@
+/*
+ * endpoint.h - a ZeroMQ socket on the libuv loop; the one place that knows ZMQ_FD.
+ *
+ * ZMQ_FD is edge-triggered: after every wake-up and every send, ZMQ_EVENTS is read
+ * until nothing is left; a bounded batch at a time, so that other handles get their turn.
+ * Messages are SMP/1 (docs/PROTOCOL.md section 2): frames are checked for count and
+ * size and the header is decoded before the owner sees them; a bad one is handed to on_bad.
+ *
+ * Why libzmq and not czmq: docs/notes/czmq.md.
+ */
+#ifndef RUNTIME_ENDPOINT_H
+#define RUNTIME_ENDPOINT_H
+
+#include "proto/body.h"
+#include "proto/envelope.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <uv.h>
+#include <zmq.h>
+
+#define ENDPOINT_PEER_BYTES_MAX    64
+#define ENDPOINT_PAYLOAD_BYTES_MAX (640u << 20) /* a blob of the most features */
+
+struct endpoint;
+
+/* Who is at the other end of a ROUTER: its routing id. Empty on other sockets. */
+struct mesh_peer {
+    uint8_t bytes[ENDPOINT_PEER_BYTES_MAX];
+    uint8_t size;
+};
+
+/* A message received. Owned by the endpoint and valid during the callback; what is to
+ * outlive it is moved out (mesh_payload_take). */
+struct mesh_msg {
+    struct mesh_peer peer;
+    struct proto_envelope envelope;
+    const uint8_t *body;
+    size_t body_bytes;
+    zmq_msg_t payload; /* initialised always; size 0 when there is none */
+    bool has_payload;
+};
+
+struct endpoint_callbacks {
+    void (*on_message)(struct endpoint *endpoint, struct mesh_msg *msg, void *arg);
+    /* Not SMP/1. -EPROTO or -EPROTONOSUPPORT; verb and request of `envelope` are filled where they could
+     * be read, else zero. May be NULL: dropped. */
+    void (*on_bad)(struct endpoint *endpoint, const struct mesh_peer *peer,
+                   const struct proto_envelope *envelope, int err, void *arg);
+};
+
+struct endpoint_counters {
+    uint64_t received, sent, bad, dropped; /* messages; dropped: sends that failed */
+    uint64_t bytes_in, bytes_out;          /* payload bytes */
+};
+
+enum endpoint_kind { ENDPOINT_ROUTER, ENDPOINT_DEALER, ENDPOINT_PUB };
+
+/*
+ * ROUTER and PUB bind, DEALER connects. `routing_id` for DEALER, else NULL. An ipc path is
+ * bound only under a lock file beside it (ZeroMQ would steal it silently): -EADDRINUSE
+ * when another process holds it. `hwm` messages each way. 0 or -errno, logged by the caller.
+ */
+int endpoint_open(uv_loop_t *loop, void *zmq, enum endpoint_kind kind, const char *address,
+                  const char *routing_id, int hwm,
+                  const struct endpoint_callbacks *callbacks, void *arg,
+                  struct endpoint **out);
+/* Closes the socket (linger 0, or `linger_ms`) and frees the endpoint when libuv is done. NULL is fine.
+ * Allowed inside its own callbacks. */
+void endpoint_close(struct endpoint *endpoint, int linger_ms);
+
+/*
+ * Send without blocking. `peer` for ROUTER, else NULL. `body` of the struct that
+ * envelope->verb has in verbs.tbl, NULL for an empty one. `payload` may be NULL; it is
+ * sent as a shared copy (zmq_msg_copy) and stays the caller's.
+ * 0; -EAGAIN: queue full; -EHOSTUNREACH: peer is gone; both counted as dropped.
+ */
+int endpoint_send(struct endpoint *endpoint, const struct mesh_peer *peer,
+                  const struct proto_envelope *envelope, const void *body,
+                  zmq_msg_t *payload);
+/* The same on PUB, under a topic. */
+int endpoint_publish(struct endpoint *endpoint, const char *topic,
+                     const struct proto_envelope *envelope, const void *body);
+
+/* Stop and start on_message being called (back-pressure); starts running. */
+void endpoint_pause(struct endpoint *endpoint, bool pause);
+
+const struct endpoint_counters *endpoint_counters(const struct endpoint *endpoint);
+bool mesh_peer_equal(const struct mesh_peer *a, const struct mesh_peer *b);
+
+/*
+ * Payload helpers. mesh_payload_take moves the payload of `msg` to `out` (initialised by
+ * this; the caller closes it with zmq_msg_close). mesh_payload_wrap makes a message of bytes that are
+ * released by `release(bytes, owner)` when ZeroMQ is done, possibly on its own thread. mesh_payload_copy
+ * copies. 0 or -ENOMEM.
+ */
+void mesh_payload_take(struct mesh_msg *msg, zmq_msg_t *out);
+int mesh_payload_wrap(zmq_msg_t *out, void *bytes, size_t size,
+                      void (*release)(void *bytes, void *owner), void *owner);
+int mesh_payload_copy(zmq_msg_t *out, const void *bytes, size_t size);
+
+#endif
