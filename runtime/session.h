@@ -16,9 +16,10 @@
 struct session;
 
 struct session_callbacks {
-    /* The session is open: first time, again after silence, or with a new epoch. */
+    /* The session is open: first time, again after silence, or with a new epoch. With
+     * `fresh` the broker knows nothing of what was open before. */
     void (*on_up)(struct session *session, const struct proto_welcome *welcome,
-                  bool new_epoch, void *arg);
+                  bool fresh, void *arg);
     /* The broker is silent, or said BYE. Open requests may still end if it comes back with the
      * same epoch before their time is up. */
     void (*on_down)(struct session *session, void *arg);

@@ -1,0 +1,443 @@
+#include "runtime/endpoint.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+/* One wake-up handles at most this many messages, so that timers and the other sockets
+ * get their turn under load. */
+#define BATCH_MESSAGES 64
+
+#define HANDSHAKE_MS         5000
+#define HEARTBEAT_MS         2000
+#define HEARTBEAT_TIMEOUT_MS 10000
+#define RECONNECT_MS         50
+#define RECONNECT_MAX_MS     1000
+#define KEEPALIVE_IDLE_S     30
+
+struct endpoint {
+    void *socket;
+    enum endpoint_kind kind;
+    uv_poll_t poll;
+    uv_idle_t again; /* active while messages may be waiting that ZMQ_FD won't tell of */
+    int open_handles;
+    bool paused, closed;
+    int lock_fd; /* of an ipc path that we bind; -1 otherwise */
+    struct endpoint_callbacks callbacks;
+    void *arg;
+    struct endpoint_counters counters;
+};
+
+/* ---- receiving ---- */
+
+struct frames {
+    zmq_msg_t header, body;
+    struct mesh_msg msg;
+    int count; /* without the routing id */
+    bool bad_peer;
+};
+
+static void frames_init(struct frames *f)
+{
+    memset(&f->msg, 0, sizeof f->msg);
+    zmq_msg_init(&f->header);
+    zmq_msg_init(&f->body);
+    zmq_msg_init(&f->msg.payload);
+    f->count = 0;
+    f->bad_peer = false;
+}
+
+static void frames_close(struct frames *f)
+{
+    zmq_msg_close(&f->header);
+    zmq_msg_close(&f->body);
+    zmq_msg_close(&f->msg.payload);
+}
+
+static void set_peer(struct frames *f, zmq_msg_t *id)
+{
+    size_t size = zmq_msg_size(id);
+    f->bad_peer = size == 0 || size > ENDPOINT_PEER_BYTES_MAX;
+    if (f->bad_peer)
+        return;
+    memcpy(f->msg.peer.bytes, zmq_msg_data(id), size);
+    f->msg.peer.size = (uint8_t)size;
+}
+
+/* Reads every frame of one message, keeping the three that can be right. 0 or -errno. */
+static int frames_recv(struct endpoint *endpoint, struct frames *f)
+{
+    bool peer_next = endpoint->kind == ENDPOINT_ROUTER;
+
+    for (;;) {
+        zmq_msg_t extra, *into = &extra;
+        zmq_msg_init(&extra);
+        if (!peer_next && f->count == 0)
+            into = &f->header;
+        else if (!peer_next && f->count == 1)
+            into = &f->body;
+        else if (!peer_next && f->count == 2)
+            into = &f->msg.payload;
+
+        int n = zmq_msg_recv(into, endpoint->socket, ZMQ_DONTWAIT);
+        int err = n < 0 ? -zmq_errno() : 0;
+        bool more = err == 0 && zmq_msg_more(into);
+        if (err == 0 && peer_next)
+            set_peer(f, into);
+        else if (err == 0)
+            f->count++;
+        zmq_msg_close(&extra);
+        if (err < 0)
+            return err;
+        peer_next = false;
+        if (!more)
+            return 0;
+    }
+}
+
+static void deliver(struct endpoint *endpoint, struct frames *f)
+{
+    struct mesh_msg *msg = &f->msg;
+    int err = f->count < 2 || f->count > 3 ? -EPROTO : 0;
+
+    if (f->bad_peer) {
+        endpoint->counters.bad++;
+        return;
+    }
+    if (f->count >= 1) {
+        int header = proto_envelope_decode(zmq_msg_data(&f->header),
+                                           zmq_msg_size(&f->header), &msg->envelope);
+        err = header < 0 ? header : err;
+    }
+    if (zmq_msg_size(&f->body) > PROTO_BODY_BYTES_MAX)
+        err = -EPROTO;
+    if (err < 0) {
+        endpoint->counters.bad++;
+        if (endpoint->callbacks.on_bad != NULL)
+            endpoint->callbacks.on_bad(endpoint, &msg->peer, &msg->envelope, err,
+                                       endpoint->arg);
+        return;
+    }
+
+    msg->body = zmq_msg_data(&f->body);
+    msg->body_bytes = zmq_msg_size(&f->body);
+    msg->has_payload = f->count == 3;
+    endpoint->counters.received++;
+    endpoint->counters.bytes_in += zmq_msg_size(&msg->payload);
+    endpoint->callbacks.on_message(endpoint, msg, endpoint->arg);
+}
+
+static void on_again(uv_idle_t *idle);
+
+/* Handles a batch. What is left, and what ZMQ_FD will not tell of again, is left to the
+ * idle handle: the socket's state is known to be empty only after EAGAIN. */
+static void pump(struct endpoint *endpoint)
+{
+    for (int i = 0; i < BATCH_MESSAGES && !endpoint->paused; i++) {
+        struct frames f;
+        frames_init(&f);
+        int err = frames_recv(endpoint, &f);
+        if (err == 0)
+            deliver(endpoint, &f);
+        frames_close(&f);
+        if (endpoint->closed)
+            return;
+        if (err == -EINTR)
+            continue;
+        if (err < 0) {
+            uv_idle_stop(&endpoint->again);
+            return;
+        }
+    }
+    if (endpoint->paused)
+        uv_idle_stop(&endpoint->again);
+    else
+        uv_idle_start(&endpoint->again, on_again);
+}
+
+static void on_again(uv_idle_t *idle)
+{
+    pump(idle->data);
+}
+
+static void on_poll(uv_poll_t *poll, int status, int events)
+{
+    (void)status;
+    (void)events;
+    pump(poll->data);
+}
+
+void endpoint_pause(struct endpoint *endpoint, bool pause)
+{
+    endpoint->paused = pause;
+    if (!pause && !endpoint->closed)
+        uv_idle_start(&endpoint->again, on_again);
+}
+
+/* ---- opening and closing ---- */
+
+static int set_int(void *socket, int option, int value)
+{
+    return zmq_setsockopt(socket, option, &value, sizeof value) < 0 ? -zmq_errno() : 0;
+}
+
+static int set_options(struct endpoint *endpoint, const char *routing_id, int hwm)
+{
+    void *s = endpoint->socket;
+    int64_t largest = ENDPOINT_PAYLOAD_BYTES_MAX;
+    int err = 0;
+
+    err = err ? err : set_int(s, ZMQ_LINGER, 0);
+    err = err ? err : set_int(s, ZMQ_SNDHWM, hwm);
+    err = err ? err : set_int(s, ZMQ_RCVHWM, hwm);
+    err = err ? err : set_int(s, ZMQ_HANDSHAKE_IVL, HANDSHAKE_MS);
+    err = err ? err : set_int(s, ZMQ_HEARTBEAT_IVL, HEARTBEAT_MS);
+    err = err ? err : set_int(s, ZMQ_HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT_MS);
+    err = err ? err : set_int(s, ZMQ_RECONNECT_IVL, RECONNECT_MS);
+    err = err ? err : set_int(s, ZMQ_RECONNECT_IVL_MAX, RECONNECT_MAX_MS);
+    err = err ? err : set_int(s, ZMQ_TCP_KEEPALIVE, 1);
+    err = err ? err : set_int(s, ZMQ_TCP_KEEPALIVE_IDLE, KEEPALIVE_IDLE_S);
+    err = err ? err : set_int(s, ZMQ_IPV6, 1);
+    if (err == 0 && zmq_setsockopt(s, ZMQ_MAXMSGSIZE, &largest, sizeof largest) < 0)
+        err = -zmq_errno();
+    if (endpoint->kind == ENDPOINT_ROUTER)
+        err = err ? err : set_int(s, ZMQ_ROUTER_MANDATORY, 1);
+    if (endpoint->kind == ENDPOINT_DEALER) {
+        /* Queue for a live connection only, so that a send can tell there is none. */
+        err = err ? err : set_int(s, ZMQ_IMMEDIATE, 1);
+        if (err == 0 &&
+            zmq_setsockopt(s, ZMQ_ROUTING_ID, routing_id, strlen(routing_id)) < 0)
+            err = -zmq_errno();
+    }
+    return err;
+}
+
+/* Without CURVE everybody who reaches a tcp port can speak: loopback only. */
+static bool is_local(const char *address)
+{
+    return strncmp(address, "tcp://", 6) != 0 ||
+           strncmp(address, "tcp://127.", 10) == 0 ||
+           strncmp(address, "tcp://localhost:", 16) == 0 ||
+           strncmp(address, "tcp://[::1]:", 12) == 0;
+}
+
+/* ZeroMQ unlinks an ipc path before binding it, whoever listens there. 0 or -errno. */
+static int lock_ipc(struct endpoint *endpoint, const char *address)
+{
+    char path[512];
+
+    if (strncmp(address, "ipc://", 6) != 0)
+        return 0;
+    if (snprintf(path, sizeof path, "%s.lock", address + 6) >= (int)sizeof path)
+        return -ENAMETOOLONG;
+    endpoint->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (endpoint->lock_fd < 0)
+        return -errno;
+    if (flock(endpoint->lock_fd, LOCK_EX | LOCK_NB) < 0)
+        return errno == EWOULDBLOCK ? -EADDRINUSE : -errno;
+    return 0;
+}
+
+static int attach(struct endpoint *endpoint, const char *address)
+{
+    if (endpoint->kind == ENDPOINT_DEALER)
+        return zmq_connect(endpoint->socket, address) < 0 ? -zmq_errno() : 0;
+    if (!is_local(address))
+        return -EACCES;
+    int err = lock_ipc(endpoint, address);
+    if (err < 0)
+        return err;
+    return zmq_bind(endpoint->socket, address) < 0 ? -zmq_errno() : 0;
+}
+
+static void on_handle_closed(uv_handle_t *handle)
+{
+    struct endpoint *endpoint = handle->data;
+    if (--endpoint->open_handles == 0)
+        free(endpoint);
+}
+
+static int watch(struct endpoint *endpoint, uv_loop_t *loop)
+{
+    int fd;
+    size_t size = sizeof fd;
+
+    if (zmq_getsockopt(endpoint->socket, ZMQ_FD, &fd, &size) < 0)
+        return -zmq_errno();
+    uv_idle_init(loop, &endpoint->again);
+    endpoint->again.data = endpoint;
+    endpoint->open_handles = 1;
+    int err = uv_poll_init(loop, &endpoint->poll, fd);
+    if (err < 0)
+        return err;
+    endpoint->poll.data = endpoint;
+    endpoint->open_handles = 2;
+    err = uv_poll_start(&endpoint->poll, UV_READABLE, on_poll);
+    /* What came before the watch began gave its edge already. */
+    return err < 0 ? err : uv_idle_start(&endpoint->again, on_again);
+}
+
+int endpoint_open(uv_loop_t *loop, void *zmq, enum endpoint_kind kind, const char *address,
+                  const char *routing_id, int hwm,
+                  const struct endpoint_callbacks *callbacks, void *arg,
+                  struct endpoint **out)
+{
+    static const int types[] = {ZMQ_ROUTER, ZMQ_DEALER, ZMQ_PUB};
+    struct endpoint *endpoint = calloc(1, sizeof *endpoint);
+    int err = -ENOMEM;
+
+    if (endpoint == NULL)
+        return -ENOMEM;
+    endpoint->kind = kind;
+    endpoint->lock_fd = -1;
+    endpoint->arg = arg;
+    if (callbacks != NULL)
+        endpoint->callbacks = *callbacks;
+    endpoint->socket = zmq_socket(zmq, types[kind]);
+    if (endpoint->socket != NULL)
+        err = set_options(endpoint, routing_id, hwm);
+    if (err == 0)
+        err = attach(endpoint, address);
+    if (err == 0)
+        err = watch(endpoint, loop);
+    if (err < 0) {
+        endpoint_close(endpoint, 0);
+        return err;
+    }
+    *out = endpoint;
+    return 0;
+}
+
+void endpoint_close(struct endpoint *endpoint, int linger_ms)
+{
+    if (endpoint == NULL || endpoint->closed)
+        return;
+    endpoint->closed = true;
+    int handles = endpoint->open_handles;
+    if (handles >= 2)
+        uv_close((uv_handle_t *)&endpoint->poll, on_handle_closed);
+    if (handles >= 1)
+        uv_close((uv_handle_t *)&endpoint->again, on_handle_closed);
+    if (endpoint->socket != NULL) {
+        set_int(endpoint->socket, ZMQ_LINGER, linger_ms);
+        zmq_close(endpoint->socket);
+    }
+    if (endpoint->lock_fd >= 0)
+        close(endpoint->lock_fd);
+    if (handles == 0)
+        free(endpoint);
+}
+
+/* ---- sending ---- */
+
+static int send_bytes(struct endpoint *endpoint, const void *bytes, size_t size, int flags)
+{
+    if (zmq_send(endpoint->socket, bytes, size, flags | ZMQ_DONTWAIT) < 0)
+        return -zmq_errno();
+    return 0;
+}
+
+static int send_payload(struct endpoint *endpoint, zmq_msg_t *payload)
+{
+    zmq_msg_t copy;
+    zmq_msg_init(&copy);
+    if (zmq_msg_copy(&copy, payload) < 0 ||
+        zmq_msg_send(&copy, endpoint->socket, ZMQ_DONTWAIT) < 0) {
+        int err = -zmq_errno();
+        zmq_msg_close(&copy);
+        return err;
+    }
+    endpoint->counters.bytes_out += zmq_msg_size(payload);
+    return 0;
+}
+
+/* ZeroMQ decides at the first frame whether a message can go; later ones follow it. */
+static int send_frames(struct endpoint *endpoint, const void *first, size_t first_bytes,
+                       const struct proto_envelope *envelope, const void *body,
+                       zmq_msg_t *payload)
+{
+    uint8_t header[PROTO_ENVELOPE_BYTES], packed[PROTO_BODY_BYTES_MAX];
+    int packed_bytes = 0, err = 0;
+
+    proto_envelope_encode(envelope, header);
+    if (body != NULL) {
+        const struct proto_field *fields = proto_verb_fields(envelope->verb);
+        packed_bytes =
+            fields ? proto_body_encode(fields, body, packed, sizeof packed) : -EINVAL;
+        if (packed_bytes < 0)
+            return packed_bytes;
+    }
+    if (first != NULL)
+        err = send_bytes(endpoint, first, first_bytes, ZMQ_SNDMORE);
+    if (err == 0)
+        err = send_bytes(endpoint, header, sizeof header, ZMQ_SNDMORE);
+    if (err == 0)
+        err = send_bytes(endpoint, packed, (size_t)packed_bytes,
+                         payload != NULL ? ZMQ_SNDMORE : 0);
+    if (err == 0 && payload != NULL)
+        err = send_payload(endpoint, payload);
+    return err;
+}
+
+static int counted(struct endpoint *endpoint, int err)
+{
+    if (err == 0)
+        endpoint->counters.sent++;
+    else
+        endpoint->counters.dropped++;
+    if (!endpoint->paused && !endpoint->closed)
+        uv_idle_start(&endpoint->again, on_again);
+    return err;
+}
+
+int endpoint_send(struct endpoint *endpoint, const struct mesh_peer *peer,
+                  const struct proto_envelope *envelope, const void *body,
+                  zmq_msg_t *payload)
+{
+    const void *id = peer != NULL ? peer->bytes : NULL;
+    size_t id_bytes = peer != NULL ? peer->size : 0;
+    return counted(endpoint, send_frames(endpoint, id, id_bytes, envelope, body, payload));
+}
+
+int endpoint_publish(struct endpoint *endpoint, const char *topic,
+                     const struct proto_envelope *envelope, const void *body)
+{
+    return counted(endpoint,
+                   send_frames(endpoint, topic, strlen(topic), envelope, body, NULL));
+}
+
+const struct endpoint_counters *endpoint_counters(const struct endpoint *endpoint)
+{
+    return &endpoint->counters;
+}
+
+bool mesh_peer_equal(const struct mesh_peer *a, const struct mesh_peer *b)
+{
+    return a->size == b->size && memcmp(a->bytes, b->bytes, a->size) == 0;
+}
+
+/* ---- payloads ---- */
+
+void mesh_payload_take(struct mesh_msg *msg, zmq_msg_t *out)
+{
+    zmq_msg_init(out);
+    zmq_msg_move(out, &msg->payload);
+}
+
+int mesh_payload_wrap(zmq_msg_t *out, void *bytes, size_t size,
+                      void (*release)(void *bytes, void *owner), void *owner)
+{
+    return zmq_msg_init_data(out, bytes, size, release, owner) < 0 ? -ENOMEM : 0;
+}
+
+int mesh_payload_copy(zmq_msg_t *out, const void *bytes, size_t size)
+{
+    if (zmq_msg_init_size(out, size) < 0)
+        return -ENOMEM;
+    memcpy(zmq_msg_data(out), bytes, size);
+    return 0;
+}
