@@ -54,7 +54,7 @@ void proto_blob_encode_header(const struct proto_blob *blob,
  */
 int proto_blob_decode(const uint8_t *bytes, size_t size, struct proto_blob *out);
 
-/* Feature `i` < count, in the machine's byte order: x, y, scale, orientation, response. */
+/* Feature `i` < count in the machine's byte order: x, y, scale, orientation, response. */
 void proto_blob_keypoint(const struct proto_blob *blob, uint32_t i,
                          float out[PROTO_KEYPOINT_FLOATS]);
 void proto_blob_put_keypoint(uint8_t *dst, const float keypoint[PROTO_KEYPOINT_FLOATS]);

@@ -43,8 +43,8 @@ const char *proto_format_suffix(enum proto_format format);
 int proto_format_by_name(const char *name, enum proto_format *out);
 
 /*
- * Render the blob in `bytes`. `descriptors` matters to JSON only. `*out` is malloc'd, `*size` its
- * length; the caller frees. 0, -EPROTO for a bad blob, or -ENOMEM.
+ * Render the blob in `bytes`. `descriptors` matters to JSON only. `*out` is malloc'd,
+ * `*size` its length; the caller frees. 0, -EPROTO for a bad blob, or -ENOMEM.
  *
  * JSON: {"key","image":{"width","height","sha256"},"params":{...},"count",
  *   "keypoints":[[x,y,scale,orientation,response]...],"descriptors":[[...]...] or
@@ -57,8 +57,7 @@ int proto_format_by_name(const char *name, enum proto_format *out);
  * Lowe: "count 128\n", then "row col scale orientation\n" and 128 numbers in lines of
  *   20, Lowe's order and angle sense.
  */
-int proto_render(const uint8_t *bytes, size_t bytes_size,
-                 enum proto_format format, enum proto_descriptors descriptors,
-                 uint8_t **out, size_t *size);
+int proto_render(const uint8_t *bytes, size_t bytes_size, enum proto_format format,
+                 enum proto_descriptors descriptors, uint8_t **out, size_t *size);
 
 #endif

@@ -4,6 +4,8 @@
 #ifndef PROTO_STATUS_H
 #define PROTO_STATUS_H
 
+#include <stdbool.h>
+
 enum proto_status {
 #define STATUS(name, number, http, code, title) PROTO_STATUS_##name = number,
 #include "proto/statuses.tbl"
@@ -13,6 +15,9 @@ enum proto_status {
 /* Text for any value; "unknown" for one outside the table. Never NULL, static. */
 const char *proto_status_code(unsigned status);
 const char *proto_status_title(unsigned status);
+
+/* Whether the number is in the table. */
+bool proto_status_is_known(unsigned status);
 
 /* HTTP status code (RFC 9110); 500 for a value outside the table. */
 int proto_status_http(unsigned status);
