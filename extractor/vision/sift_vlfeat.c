@@ -1,0 +1,355 @@
+/*
+ * sift_vlfeat.c - sift.h by VLFeat: the only file that knows it.
+ *
+ * VLFeat holds one octave at a time, and orientations and descriptors can only be
+ * computed while their octave is there. A cap on the number of features concerns all
+ * octaves. So each octave adds its features without descriptors to those kept so far, the
+ * lot is cut to the cap, and only this octave's survivors are described.
+ */
+#include "extractor/vision/sift.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <vl/sift.h>
+
+#define FULL_SCALE    255.0 /* of the floats given to VLFeat, whatever the depth */
+#define INPUT_BLUR_PX 0.5
+#define OCTAVE_MIN_PX 8  /* shorter side of the last octave: a descriptor spans more */
+#define STEP_FEATURES 32 /* features between two looks at `cancel`: under 2 ms */
+#define ANGLES_MAX    4  /* VLFeat's bound on orientations of a keypoint */
+#define KEPT_MIN      1024
+#define TWO_PI        6.283185307179586
+
+struct kept {
+    struct vision_feature feature;
+    VlSiftKeypoint key;
+};
+
+struct work {
+    const struct vision_sift_params *params;
+    struct vision_control *control;
+    VlSiftFilt *filt;
+    struct kept *kept;
+    size_t count, capacity;
+    size_t cap; /* most features in the result */
+};
+
+static bool params_are_valid(const struct vision_sift_params *p)
+{
+    return p->first_octave >= -1 && p->first_octave <= 4 && p->octave_layers >= 1 &&
+           p->octave_layers <= 10 && p->contrast >= 0 && p->contrast <= 1 &&
+           p->edge >= 1 && p->edge <= 1e6 && p->sigma >= 0.6 && p->sigma <= 10;
+}
+
+/* VLFeat itself begins at -1 or 0: given more it would drop pixels unsmoothed, and write
+ * past its buffer where the height is not a multiple. */
+static int pyramid_first(const struct vision_sift_params *params)
+{
+    return params->first_octave < 0 ? -1 : 0;
+}
+
+/* Octaves of the pyramid; 0 when the picture is too small for one. */
+static int pyramid_octaves(size_t width_px, size_t height_px, int first)
+{
+    size_t side = width_px < height_px ? width_px : height_px;
+    int octaves = 0;
+    if (first < 0)
+        side *= 2;
+    for (; side >= OCTAVE_MIN_PX; side /= 2)
+        octaves++;
+    return octaves;
+}
+
+uint64_t vision_sift_memory_bytes(uint64_t width_px, uint64_t height_px,
+                                  const struct vision_sift_params *params)
+{
+    uint64_t pixels = width_px * height_px, doubled = pyramid_first(params) < 0 ? 4 : 1;
+    uint64_t layers = (uint64_t)params->octave_layers;
+    /* Planes of the first octave: 1 of scratch, S + 3 of blur, S + 2 of DoG and as many
+     * pairs of gradients. And the picture in floats. */
+    uint64_t planes = 1 + (layers + 3) + 3 * (layers + 2);
+    return sizeof(float) * pixels * (doubled * planes + 1);
+}
+
+/* VLFeat computes offsets into its planes in int. */
+static bool offsets_fit(size_t width_px, size_t height_px,
+                        const struct vision_sift_params *params)
+{
+    uint64_t plane = (uint64_t)width_px * height_px * (pyramid_first(params) < 0 ? 4 : 1);
+    return plane * (uint64_t)(2 * params->octave_layers + 2) <= INT_MAX;
+}
+
+static void float_row(float *to, const void *from, size_t n, unsigned depth_bits)
+{
+    const uint8_t *from8 = from;
+    const uint16_t *from16 = from;
+    for (size_t x = 0; x < n; x++)
+        to[x] = depth_bits == 16 ? (float)from16[x] / 257.0f : (float)from8[x];
+}
+
+/* The picture in floats, 0 to FULL_SCALE; 16 bits keep their fractions. NULL: no memory.
+ */
+static float *float_picture(const struct vision_image *image)
+{
+    float *pixels = malloc(sizeof *pixels * image->width_px * image->height_px);
+    for (size_t y = 0; pixels != NULL && y < image->height_px; y++)
+        float_row(pixels + y * image->width_px,
+                  (const char *)image->pixels + y * image->stride_bytes, image->width_px,
+                  image->depth_bits);
+    return pixels;
+}
+
+static int filt_new(const struct vision_image *image,
+                    const struct vision_sift_params *params, int octaves,
+                    VlSiftFilt **out)
+{
+    VlSiftFilt *filt = vl_sift_new((int)image->width_px, (int)image->height_px, octaves,
+                                   params->octave_layers, pyramid_first(params));
+    if (filt == NULL)
+        return -ENOMEM;
+    if (filt->temp == NULL || filt->octave == NULL || filt->dog == NULL ||
+        filt->grad == NULL) {
+        vl_sift_delete(filt);
+        return -ENOMEM;
+    }
+
+    /* VLFeat's sigma0 belongs to its level 0, one step above the first layer, -1. */
+    filt->sigman = INPUT_BLUR_PX;
+    filt->sigma0 = params->sigma * filt->sigmak;
+    filt->dsigma0 = filt->sigma0 * sqrt(1.0 - 1.0 / (filt->sigmak * filt->sigmak));
+
+    /* VLFeat takes raw extrema from 0.8 of its threshold on, OpenCV from 0.5; ours is
+     * applied to the refined value in response_is_enough. */
+    vl_sift_set_peak_thresh(filt, FULL_SCALE * 0.5 / 0.8 * params->contrast /
+                                      params->octave_layers);
+    vl_sift_set_edge_thresh(filt, params->edge);
+    *out = filt;
+    return 0;
+}
+
+/* |DoG| at the refined extremum, which VLFeat computes but does not tell. */
+static double response_of(const VlSiftFilt *filt, const VlSiftKeypoint *key)
+{
+    const ptrdiff_t dx = 1, dy = filt->octave_width, ds = dy * filt->octave_height;
+    const float *at =
+        filt->dog + key->ix * dx + key->iy * dy + (key->is - filt->s_min) * ds;
+    const double step = ldexp(1.0, filt->o_cur); /* octave's pixel in the picture's */
+
+    double slope_x = 0.5 * ((double)at[dx] - at[-dx]);
+    double slope_y = 0.5 * ((double)at[dy] - at[-dy]);
+    double slope_s = 0.5 * ((double)at[ds] - at[-ds]);
+    double value = *at + 0.5 * (slope_x * (key->x / step - key->ix) +
+                                slope_y * (key->y / step - key->iy) +
+                                slope_s * ((double)key->s - key->is));
+    return fabs(value) / FULL_SCALE;
+}
+
+/* VLFeat computes no orientation and no descriptor round some pixels of the rim. */
+static bool can_be_described(const VlSiftFilt *filt, const VlSiftKeypoint *key)
+{
+    const double step = ldexp(1.0, filt->o_cur);
+    int x = (int)(key->x / step + 0.5), y = (int)(key->y / step + 0.5);
+    return x >= 0 && x < filt->octave_width && y >= 0 && y < filt->octave_height - 1;
+}
+
+static float angle_normal(double radians)
+{
+    double angle = fmod(radians, TWO_PI);
+    if (angle < 0)
+        angle += TWO_PI;
+    float rounded = (float)angle;
+    return rounded < (float)TWO_PI ? rounded : 0.0f;
+}
+
+static int work_reserve(struct work *w, size_t more)
+{
+    if (w->count + more <= w->capacity)
+        return 0;
+    size_t capacity = w->capacity < KEPT_MIN ? KEPT_MIN : 2 * w->capacity;
+    struct kept *kept = realloc(w->kept, capacity * sizeof *kept);
+    if (kept == NULL)
+        return -ENOMEM;
+    w->kept = kept;
+    w->capacity = capacity;
+    return 0;
+}
+
+static int keypoint_add(struct work *w, const VlSiftKeypoint *key)
+{
+    double response = response_of(w->filt, key), angles[ANGLES_MAX] = {0};
+    int count = 1;
+
+    if (response * w->params->octave_layers < w->params->contrast ||
+        !can_be_described(w->filt, key))
+        return 0;
+    if (!w->params->upright)
+        count = vl_sift_calc_keypoint_orientations(w->filt, angles, key);
+    if (work_reserve(w, ANGLES_MAX) < 0)
+        return -ENOMEM;
+
+    for (int i = 0; i < count; i++) {
+        struct kept *kept = &w->kept[w->count++];
+        kept->key = *key;
+        kept->feature = (struct vision_feature){.x = key->x,
+                                                .y = key->y,
+                                                .scale = key->sigma,
+                                                .orientation = angle_normal(angles[i]),
+                                                .response = (float)response};
+    }
+    return 0;
+}
+
+static int ascending(float a, float b)
+{
+    return (a > b) - (a < b);
+}
+
+static int kept_order(const void *left, const void *right)
+{
+    const struct vision_feature *a = &((const struct kept *)left)->feature;
+    const struct vision_feature *b = &((const struct kept *)right)->feature;
+    int order = ascending(b->response, a->response);
+    if (order == 0)
+        order = ascending(a->scale, b->scale);
+    if (order == 0)
+        order = ascending(a->y, b->y);
+    if (order == 0)
+        order = ascending(a->x, b->x);
+    if (order == 0)
+        order = ascending(a->orientation, b->orientation);
+    return order;
+}
+
+/* Sort, drop equals - two extrema may be refined to the same one - and cut to the cap. */
+static void work_select(struct work *w)
+{
+    size_t count = 0;
+    if (w->count == 0)
+        return;
+
+    qsort(w->kept, w->count, sizeof w->kept[0], kept_order);
+    for (size_t i = 1; i < w->count; i++)
+        if (kept_order(&w->kept[count], &w->kept[i]) != 0)
+            w->kept[++count] = w->kept[i];
+    count++;
+    w->count = count < w->cap ? count : w->cap;
+}
+
+static void quantise(uint8_t out[VISION_DESCRIPTOR_BYTES],
+                     const float in[VISION_DESCRIPTOR_BYTES], enum vision_norm norm)
+{
+    static const uint8_t lowe[8] = {0, 7, 6, 5, 4, 3, 2, 1};
+    float sum = 0;
+    for (int i = 0; i < VISION_DESCRIPTOR_BYTES; i++)
+        sum += in[i];
+
+    for (int i = 0; i < VISION_DESCRIPTOR_BYTES; i++) {
+        float v = in[(i & ~7) + lowe[i & 7]];
+        if (norm == VISION_NORM_ROOT)
+            v = sum > 0 ? sqrtf(v / sum) : 0;
+        v = roundf(512.0f * v);
+        out[i] = v < 255.0f ? (uint8_t)v : 255;
+    }
+}
+
+static int describe_octave(struct work *w)
+{
+    for (size_t i = 0; i < w->count; i++) {
+        struct kept *kept = &w->kept[i];
+        float descriptor[VISION_DESCRIPTOR_BYTES] = {0};
+
+        if (kept->key.o != w->filt->o_cur)
+            continue;
+        if (i % STEP_FEATURES == 0 && vision_step(w->control))
+            return -ECANCELED;
+        vl_sift_calc_keypoint_descriptor(w->filt, descriptor, &kept->key,
+                                         kept->feature.orientation);
+        quantise(kept->feature.descriptor, descriptor, w->params->norm);
+    }
+    return 0;
+}
+
+static int octave_run(struct work *w)
+{
+    if (w->filt->o_cur < w->params->first_octave)
+        return 0;
+    vl_sift_detect(w->filt);
+
+    for (int i = 0; i < w->filt->nkeys; i++) {
+        if (i % STEP_FEATURES == 0 && vision_step(w->control))
+            return -ECANCELED;
+        int err = keypoint_add(w, &w->filt->keys[i]);
+        if (err < 0)
+            return err;
+    }
+    work_select(w);
+    return describe_octave(w);
+}
+
+static int pyramid_run(struct work *w, float *pixels)
+{
+    int err = 0;
+    int end = vl_sift_process_first_octave(w->filt, pixels);
+    while (end == VL_ERR_OK && err == 0) {
+        err = vision_step(w->control) ? -ECANCELED : octave_run(w);
+        if (err == 0)
+            end = vl_sift_process_next_octave(w->filt);
+    }
+    return err;
+}
+
+static int features_out(const struct work *w, struct vision_features *out)
+{
+    struct vision_feature *items =
+        malloc(sizeof *items * (w->count + 1)); /* never of 0 */
+    if (items == NULL)
+        return -ENOMEM;
+    for (size_t i = 0; i < w->count; i++)
+        items[i] = w->kept[i].feature;
+    *out = (struct vision_features){items, w->count};
+    return 0;
+}
+
+static size_t cap_of(const struct vision_sift_params *params)
+{
+    uint32_t cap = params->max_features;
+    return cap > 0 && cap < VISION_SIFT_FEATURES_MAX ? cap : VISION_SIFT_FEATURES_MAX;
+}
+
+int vision_sift(const struct vision_image *image, const struct vision_sift_params *params,
+                struct vision_control *control, struct vision_features *out)
+{
+    if (!params_are_valid(params))
+        return -EINVAL;
+    if (!offsets_fit(image->width_px, image->height_px, params))
+        return -EFBIG;
+
+    struct work w = {.params = params, .control = control, .cap = cap_of(params)};
+    float *pixels = NULL;
+    int err = 0;
+    int octaves =
+        pyramid_octaves(image->width_px, image->height_px, pyramid_first(params));
+    if (octaves > 0) {
+        pixels = float_picture(image);
+        err = pixels == NULL ? -ENOMEM : filt_new(image, params, octaves, &w.filt);
+    }
+    if (err == 0 && octaves > 0)
+        err = pyramid_run(&w, pixels);
+    if (err == 0)
+        err = features_out(&w, out);
+
+    if (w.filt != NULL)
+        vl_sift_delete(w.filt);
+    free(pixels);
+    free(w.kept);
+    return err;
+}
+
+void vision_features_free(struct vision_features *features)
+{
+    free(features->items);
+    *features = (struct vision_features){0};
+}
