@@ -281,8 +281,8 @@ static int watch(struct endpoint *endpoint, uv_loop_t *loop)
     return err < 0 ? err : uv_idle_start(&endpoint->again, on_again);
 }
 
-int endpoint_open(uv_loop_t *loop, void *zmq, enum endpoint_kind kind, const char *address,
-                  const char *routing_id, int hwm,
+int endpoint_open(uv_loop_t *loop, void *zmq, enum endpoint_kind kind,
+                  const char *address, const char *routing_id, int hwm,
                   const struct endpoint_callbacks *callbacks, void *arg,
                   struct endpoint **out)
 {
@@ -334,7 +334,8 @@ void endpoint_close(struct endpoint *endpoint, int linger_ms)
 
 /* ---- sending ---- */
 
-static int send_bytes(struct endpoint *endpoint, const void *bytes, size_t size, int flags)
+static int send_bytes(struct endpoint *endpoint, const void *bytes, size_t size,
+                      int flags)
 {
     if (zmq_send(endpoint->socket, bytes, size, flags | ZMQ_DONTWAIT) < 0)
         return -zmq_errno();
@@ -400,7 +401,8 @@ int endpoint_send(struct endpoint *endpoint, const struct mesh_peer *peer,
 {
     const void *id = peer != NULL ? peer->bytes : NULL;
     size_t id_bytes = peer != NULL ? peer->size : 0;
-    return counted(endpoint, send_frames(endpoint, id, id_bytes, envelope, body, payload));
+    return counted(endpoint,
+                   send_frames(endpoint, id, id_bytes, envelope, body, payload));
 }
 
 int endpoint_publish(struct endpoint *endpoint, const char *topic,

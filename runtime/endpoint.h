@@ -4,7 +4,8 @@
  * ZMQ_FD is edge-triggered: after every wake-up and every send, ZMQ_EVENTS is read
  * until nothing is left; a bounded batch at a time, so that other handles get their turn.
  * Messages are SMP/1 (docs/PROTOCOL.md section 2): frames are checked for count and
- * size and the header is decoded before the owner sees them; a bad one is handed to on_bad.
+ * size and the header is decoded before the owner sees them; a bad one is handed to
+ * on_bad.
  *
  * Why libzmq and not czmq: docs/notes/czmq.md.
  */
@@ -44,8 +45,8 @@ struct mesh_msg {
 
 struct endpoint_callbacks {
     void (*on_message)(struct endpoint *endpoint, struct mesh_msg *msg, void *arg);
-    /* Not SMP/1. -EPROTO or -EPROTONOSUPPORT; verb and request of `envelope` are filled where they could
-     * be read, else zero. May be NULL: dropped. */
+    /* Not SMP/1. -EPROTO or -EPROTONOSUPPORT; verb and request of `envelope` are filled
+     * where they could be read, else zero. May be NULL: dropped. */
     void (*on_bad)(struct endpoint *endpoint, const struct mesh_peer *peer,
                    const struct proto_envelope *envelope, int err, void *arg);
 };
@@ -58,16 +59,17 @@ struct endpoint_counters {
 enum endpoint_kind { ENDPOINT_ROUTER, ENDPOINT_DEALER, ENDPOINT_PUB };
 
 /*
- * ROUTER and PUB bind, DEALER connects. `routing_id` for DEALER, else NULL. An ipc path is
- * bound only under a lock file beside it (ZeroMQ would steal it silently): -EADDRINUSE
- * when another process holds it. `hwm` messages each way. 0 or -errno, logged by the caller.
+ * ROUTER and PUB bind, DEALER connects. `routing_id` for DEALER, else NULL. An ipc path
+ * is bound only under a lock file beside it (ZeroMQ would steal it silently): -EADDRINUSE
+ * when another process holds it. `hwm` messages each way. 0 or -errno, logged by the
+ * caller.
  */
-int endpoint_open(uv_loop_t *loop, void *zmq, enum endpoint_kind kind, const char *address,
-                  const char *routing_id, int hwm,
+int endpoint_open(uv_loop_t *loop, void *zmq, enum endpoint_kind kind,
+                  const char *address, const char *routing_id, int hwm,
                   const struct endpoint_callbacks *callbacks, void *arg,
                   struct endpoint **out);
-/* Closes the socket (linger 0, or `linger_ms`) and frees the endpoint when libuv is done. NULL is fine.
- * Allowed inside its own callbacks. */
+/* Closes the socket (linger 0, or `linger_ms`) and frees the endpoint when libuv is done.
+ * NULL is fine. Allowed inside its own callbacks. */
 void endpoint_close(struct endpoint *endpoint, int linger_ms);
 
 /*
@@ -91,9 +93,9 @@ bool mesh_peer_equal(const struct mesh_peer *a, const struct mesh_peer *b);
 
 /*
  * Payload helpers. mesh_payload_take moves the payload of `msg` to `out` (initialised by
- * this; the caller closes it with zmq_msg_close). mesh_payload_wrap makes a message of bytes that are
- * released by `release(bytes, owner)` when ZeroMQ is done, possibly on its own thread. mesh_payload_copy
- * copies. 0 or -ENOMEM.
+ * this; the caller closes it with zmq_msg_close). mesh_payload_wrap makes a message of
+ * bytes that are released by `release(bytes, owner)` when ZeroMQ is done, possibly on its
+ * own thread. mesh_payload_copy copies. 0 or -ENOMEM.
  */
 void mesh_payload_take(struct mesh_msg *msg, zmq_msg_t *out);
 int mesh_payload_wrap(zmq_msg_t *out, void *bytes, size_t size,

@@ -6,9 +6,10 @@
  *
  *     int main(int argc, char **argv) { return service_main(&broker_spec, argc, argv); }
  *
- * service_main reads the options (section "mesh" of service.tbl beside the program's own),
- * makes the runtime folder (0700), opens the log, makes the libuv loop and the ZeroMQ
- * context, and calls start(). --help, --version, --show-config, --options-markdown and
+ * service_main reads the options (section "mesh" of service.tbl beside the program's
+ * own), makes the runtime folder (0700), opens the log, makes the libuv loop and the
+ * ZeroMQ context, and calls start(). --help, --version, --show-config, --options-markdown
+ * and
  * --counters-markdown answer and exit. SIGTERM or SIGINT call drain(hurry = false); a
  * second one, or drain_timeout, calls drain(hurry = true); the program answers, when
  * it is ready to, by service_stop(). After that stop() frees what start() made, and the
@@ -36,8 +37,8 @@ struct mesh_options {
 struct service;
 
 struct service_spec {
-    const char *name;    /* "broker": section, log name, metric prefix */
-    const char *summary; /* one line for --help */
+    const char *name;                  /* "broker": section, log name, metric prefix */
+    const char *summary;               /* one line for --help */
     const struct option_spec *options; /* of section `name` */
     size_t options_bytes;              /* sizeof of the options struct */
     const struct metrics_spec *metrics;
@@ -48,7 +49,8 @@ struct service_spec {
      * `hurry`: now. May be called twice, the second time with hurry. */
     void (*drain)(struct service *service, bool hurry);
     /* Once, after the loop ended, also after a failed start(): free everything. libuv
-     * handles are closed here; the skeleton runs the loop once more for their callbacks. */
+     * handles are closed here; the skeleton runs the loop once more for their callbacks.
+     */
     void (*stop)(struct service *service);
 };
 
@@ -67,8 +69,8 @@ void *service_metrics(struct service *service); /* the metrics struct, zeroed at
 const struct metrics_spec *service_metrics_spec(const struct service *service);
 const char *service_name(const struct service *service);
 const char *service_instance(const struct service *service); /* "broker@host:pid" */
-uint64_t service_now_us(const struct service *service);      /* monotonic, the loop's time */
-void service_random(void *bytes, size_t size);               /* getrandom(2) */
+uint64_t service_now_us(const struct service *service); /* monotonic, the loop's time */
+void service_random(void *bytes, size_t size);          /* getrandom(2) */
 
 /* Say that the program is ready: a log line, and sd_notify(3)'s READY=1 with
  * STATUS=`what` where $NOTIFY_SOCKET is set (systemd, `siftmesh up`). */

@@ -20,8 +20,8 @@ struct session_callbacks {
      * `fresh` the broker knows nothing of what was open before. */
     void (*on_up)(struct session *session, const struct proto_welcome *welcome,
                   bool fresh, void *arg);
-    /* The broker is silent, or said BYE. Open requests may still end if it comes back with the
-     * same epoch before their time is up. */
+    /* The broker is silent, or said BYE. Open requests may still end if it comes back
+     * with the same epoch before their time is up. */
     void (*on_down)(struct session *session, void *arg);
     /* Every message that the session does not handle itself (it handles WELCOME, PING,
      * PONG and BYE). */
@@ -32,9 +32,9 @@ struct session_callbacks {
 };
 
 /*
- * As a client: `role` "gateway", "monitor", ... and `enlist` NULL; connects to "front". As a
- * worker: `role` NULL and `enlist` with service, slots, slots_max and credit_bytes set
- * (name, host, version and pid are filled here); connects to "back". 0 or -errno.
+ * As a client: `role` "gateway", "monitor", ... and `enlist` NULL; connects to "front".
+ * As a worker: `role` NULL and `enlist` with service, slots, slots_max and credit_bytes
+ * set (name, host, version and pid are filled here); connects to "back". 0 or -errno.
  */
 int session_open(struct service *service, const char *role,
                  const struct proto_enlist *enlist,
