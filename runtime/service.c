@@ -355,7 +355,7 @@ static void print_help(const struct service_spec *spec,
 }
 
 /* Takes the words that are not options of a table out of argv. */
-static int take_words(int *argc, char **argv, const char **config, enum ask *ask,
+static void take_words(int *argc, char **argv, const char **config, enum ask *ask,
                       bool *help, bool *version)
 {
     int kept = 1;
@@ -379,7 +379,6 @@ static int take_words(int *argc, char **argv, const char **config, enum ask *ask
             argv[kept++] = argv[i];
     }
     *argc = kept;
-    return 0;
 }
 
 static void answer(struct service *service, enum ask ask,
