@@ -1,0 +1,78 @@
+/*
+ * siftmesh.h - libsiftmesh: features of pictures from a mesh, over ZeroMQ, from C.
+ *
+ *     struct siftmesh *mesh;
+ *     struct siftmesh_result result;
+ *     struct proto_params params;
+ *     proto_params_init(&params);
+ *     if (siftmesh_open("ipc:///run/siftmesh/front.sock", 5000, &mesh) == 0 &&
+ *         siftmesh_features(mesh, bytes, size, &params, 60000, &result) == 0) {
+ *         struct proto_blob blob;
+ *         proto_blob_decode(result.bytes, result.size, &blob);
+ *         ...
+ *         siftmesh_result_free(&result);
+ *     }
+ *     siftmesh_close(mesh);
+ *
+ * Blocking; a handle belongs to one thread at a time, use one for each thread. Speaks
+ * SMP/1, docs/PROTOCOL.md section 3. Link with libzmq, msgpack-c and libcrypto.
+ */
+#ifndef SIFTMESH_H
+#define SIFTMESH_H
+
+#include "proto/blob.h"
+#include "proto/body.h"
+#include "proto/envelope.h"
+#include "proto/key.h"
+#include "proto/params.h"
+#include "proto/status.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct siftmesh;
+
+struct siftmesh_result {
+    enum proto_status status;     /* OK, or how the request ended */
+    struct proto_outcome outcome; /* detail, limit, retry-after, stage times */
+    bool cached;                  /* it was computed before */
+    uint8_t *bytes;               /* malloc'd blob, PNG or JSON; NULL unless OK */
+    size_t size;
+};
+
+/*
+ * Connect to the broker's endpoint for clients and open a session. 0; -ETIMEDOUT when
+ * no broker answered within `timeout_ms`; -EINVAL for a bad address; -ENOMEM.
+ */
+int siftmesh_open(const char *front, int timeout_ms, struct siftmesh **out);
+void siftmesh_close(struct siftmesh *mesh); /* NULL is fine */
+
+/*
+ * The features of the picture in `image` (borrowed): from the cache, or computed and
+ * then kept there. 0 when the mesh answered (look at result->status), -ETIMEDOUT when it
+ * did not within `timeout_ms`, -ECONNRESET when the broker was restarted meanwhile,
+ * -ENOMEM.
+ */
+int siftmesh_features(struct siftmesh *mesh, const void *image, size_t size,
+                      const struct proto_params *params, int timeout_ms,
+                      struct siftmesh_result *result);
+
+/* The denoised picture as PNG. As siftmesh_features(). */
+int siftmesh_denoise(struct siftmesh *mesh, const void *image, size_t size,
+                     const struct proto_params *params, int timeout_ms,
+                     struct siftmesh_result *result);
+
+/*
+ * A control verb (SCALE, DRAIN, STATS, MODE, PURGE) with its body of bodies.tbl, or NULL.
+ * The answer's body is decoded into `answer` where that is not NULL and the answer has
+ * the verb `answer_verb`; its payload is result->bytes. Errors as above.
+ */
+int siftmesh_control(struct siftmesh *mesh, enum proto_verb verb, const void *body,
+                     enum proto_verb answer_verb, void *answer, int timeout_ms,
+                     struct siftmesh_result *result);
+
+/* Accepts zeroed and already freed. */
+void siftmesh_result_free(struct siftmesh_result *result);
+
+#endif
