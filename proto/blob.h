@@ -11,7 +11,8 @@
  * x, y: pixels of the picture as the client sees it (after `orient`), centres at
  * integers. scale: sigma of the keypoint, pixels. orientation: radians in [0, 2 pi),
  * from x towards y (clockwise on a screen). response: |DoG| at the extremum, picture
- * scaled to 0..1. Descriptors: Lowe's order as VLFeat and OpenCV store it.
+ * scaled to 0..1. Descriptors: 4 x 4 cells of 8 directions in the order of Lowe's own
+ * program, which is OpenCV's; VLFeat turns the 8 the other way (0 7 6 5 4 3 2 1).
  *
  * Pure; thread-safe; nothing here allocates.
  */

@@ -40,8 +40,8 @@ const struct proto_param_spec proto_param_specs[] = {
 /* ---- one field, as a number ---- */
 
 /* Every INT and every CHOICE is exact in a double. */
-static double value_of(const struct proto_param_spec *spec,
-                       const struct proto_params *params)
+double proto_param_value(const struct proto_param_spec *spec,
+                         const struct proto_params *params)
 {
     const char *at = (const char *)params + spec->offset;
     int32_t number;
@@ -113,8 +113,8 @@ static void say(struct sentence *sentence, const char *text)
     sentence->out[sentence->length] = '\0';
 }
 
-/* Text from a peer: printable ASCII stays, but for quotes, backslashes and at signs of
- * markup; the rest becomes "?". At most `limit` bytes, then "...". */
+/* Text from a peer: printable ASCII stays, but for quotes, backslashes and what
+ * begins markup; the rest becomes "?". At most `limit` bytes, then "...". */
 static void say_foreign(struct sentence *sentence, const char *text, size_t limit)
 {
     for (size_t i = 0; text[i] != '\0'; i++) {
@@ -292,7 +292,7 @@ void proto_params_encode(const struct proto_params *params,
 
     *at++ = CANONICAL_VERSION;
     for (const struct proto_param_spec *spec = proto_param_specs; spec->name; spec++) {
-        double value = value_of(spec, params);
+        double value = proto_param_value(spec, params);
         switch (spec->type) {
         case PROTO_PARAM_INT:
             proto_put_u32(at, (uint32_t)(int32_t)value);
@@ -352,7 +352,7 @@ int proto_params_decode(const uint8_t *bytes, size_t size, struct proto_params *
 static void say_value(struct sentence *json, const struct proto_param_spec *spec,
                       const struct proto_params *params)
 {
-    double value = value_of(spec, params);
+    double value = proto_param_value(spec, params);
 
     if (spec->type != PROTO_PARAM_CHOICE) {
         say_number(json, value);

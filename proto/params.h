@@ -53,6 +53,10 @@ struct proto_param_spec {
 /* In the order of params.tbl, which is that of the canonical bytes. */
 extern const struct proto_param_spec proto_param_specs[];
 
+/* The value of one parameter as a number, exactly; of a CHOICE the index. */
+double proto_param_value(const struct proto_param_spec *spec,
+                         const struct proto_params *params);
+
 /* All defaults. */
 void proto_params_init(struct proto_params *params);
 

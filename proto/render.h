@@ -2,8 +2,9 @@
  * render.h - features in the formats that clients ask for.
  *
  * The blob itself is one of them (application/octet-stream). Positions: pixel centres at
- * integers, but COLMAP's text has +0.5 and Lowe's bin order (see docs/API.md for each).
- * Every renderer is deterministic. Thread-safe.
+ * integers, but COLMAP's text has +0.5. Descriptors: the blob's order, which is Lowe's,
+ * in every format (see docs/API.md for each). Every renderer is deterministic.
+ * Thread-safe.
  */
 #ifndef PROTO_RENDER_H
 #define PROTO_RENDER_H
@@ -52,10 +53,10 @@ int proto_format_by_name(const char *name, enum proto_format *out);
  *   the shortest text that reads back to the same float32.
  * msgpack: the same map; keypoints and descriptors are bin (float32 LE, uint8).
  * npz: stored zip of keypoints.npy (count,5 <f4), descriptors.npy (count,128 |u1),
- *   key.npy; timestamps fixed, so bytes are deterministic.
+ *   key.npy (a text of 64 digits); timestamps fixed, so bytes are deterministic.
  * COLMAP: "count 128\n", then "x+0.5 y+0.5 scale orientation d1 ... d128\n".
  * Lowe: "count 128\n", then "row col scale orientation\n" and 128 numbers in lines of
- *   20, Lowe's order and angle sense.
+ *   20; angles in (-pi, pi], from x away from y.
  */
 int proto_render(const uint8_t *bytes, size_t bytes_size, enum proto_format format,
                  enum proto_descriptors descriptors, uint8_t **out, size_t *size);
