@@ -64,10 +64,17 @@ struct option_origins {
 
 /*
  * Fill every section. `file` is the INI path or NULL; sections of other services in it
- * are skipped, unknown names in ours are errors. `argv` is permuted: what is no
- * option of ours stays, from *first_left on; "--" ends options. Returns 0 or -EINVAL with
- * a complaint that teaches: `mesh.conf:7: lane_depth is 0, must be 1 to 65536 jobs`.
- * `origins` may be NULL.
+ * are skipped, unknown names in ours are errors, and so is a name given twice. Comments
+ * begin with '#' or ';'; there is no quoting, so a text with " #" or " ;" in it can come
+ * from the environment and the flags alone. A FLAG is true, yes, on, 1 or their contrary.
+ *
+ * Flags are `--lane-depth 5`, `--lane-depth=5`, `--verbose`, `--no-verbose`. Where two
+ * sections have the same name, the flag belongs to the first. `argv` is permuted: what
+ * is no option of ours stays in its order, from *first_left on; "--" ends options, and
+ * stays too, so that the caller can tell a file's name from an unknown option.
+ *
+ * Returns 0 or -EINVAL with a complaint that teaches:
+ * `mesh.conf:7: lane_depth is 0, must be 1 to 65536 jobs`. `origins` may be NULL.
  */
 int options_load(const struct option_section *sections, size_t count, const char *file,
                  int argc, char **argv, int *first_left, struct option_origins *origins,
@@ -80,7 +87,8 @@ void options_help(const struct option_section *section, FILE *out);
 void options_show(const struct option_section *sections, size_t count,
                   const struct option_origins *origins, FILE *out);
 
-/* One section as rows of a Markdown table, for docs/OPTIONS.md. */
+/* One section as rows of a Markdown table, for docs/OPTIONS.md: name, default, range,
+ * what it is for. No heading. */
 void options_markdown(const struct option_section *section, FILE *out);
 
 #endif
