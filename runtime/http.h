@@ -43,11 +43,11 @@ struct http_limits {
     uint32_t head_bytes_max;       /* request line and headers */
     uint32_t headers_max;          /* number of header lines */
     uint64_t body_bytes_max;       /* refused above this with 413 */
-    uint32_t head_timeout_ms;      /* from the first byte (or accept) to the end of the head */
-    uint32_t body_timeout_ms;      /* total, plus what body_rate_min grants */
-    uint32_t body_rate_min;        /* bytes/s that extend the body's deadline */
-    uint32_t idle_timeout_ms;      /* keep-alive */
-    uint32_t write_timeout_ms;     /* total for one answer, extended by body_rate_min */
+    uint32_t head_timeout_ms; /* from the first byte (or accept) to the end of the head */
+    uint32_t body_timeout_ms; /* total, plus what body_rate_min grants */
+    uint32_t body_rate_min;   /* bytes/s that extend the body's deadline */
+    uint32_t idle_timeout_ms; /* keep-alive */
+    uint32_t write_timeout_ms; /* total for one answer, extended by body_rate_min */
 };
 /* Defaults for a public service. */
 void http_limits_init(struct http_limits *limits);

@@ -1,0 +1,307 @@
+/*
+ * http.c - the server: who may connect, when deadlines are looked at, how it ends.
+ */
+#include "runtime/http_internal.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdlib.h>
+#include <string.h>
+
+void http_limits_init(struct http_limits *limits)
+{
+    *limits = (struct http_limits){
+        .connections_max = 1000,
+        .head_bytes_max = 16u << 10,
+        .headers_max = 64,
+        .body_bytes_max = 32u << 20,
+        .head_timeout_ms = 10000,
+        .body_timeout_ms = 30000,
+        .body_rate_min = 16u << 10,
+        .idle_timeout_ms = 75000,
+        .write_timeout_ms = 30000,
+    };
+}
+
+/* ---- connections come ----------------------------------------------------------- */
+
+/* Fill in the peer's address, for people and for counting. */
+static void read_peer(struct http_connection *conn)
+{
+    struct sockaddr_storage address;
+    int size = (int)sizeof address;
+
+    memcpy(conn->peer, "unknown", sizeof "unknown");
+    if (uv_tcp_getpeername(&conn->tcp, (struct sockaddr *)&address, &size) < 0)
+        return;
+    if (address.ss_family == AF_INET6) {
+        const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)&address;
+        memcpy(conn->address, &in6->sin6_addr, 16);
+        uv_ip6_name(in6, conn->peer, sizeof conn->peer);
+    } else if (address.ss_family == AF_INET) {
+        const struct sockaddr_in *in = (const struct sockaddr_in *)&address;
+        conn->address[10] = conn->address[11] = 0xff;
+        memcpy(conn->address + 12, &in->sin_addr, 4);
+        uv_ip4_name(in, conn->peer, sizeof conn->peer);
+    }
+}
+
+/* Open connections from this one's address, itself included. A walk: it is made once a
+ * connection and only where the bound is set, and connections_max bounds it. */
+static uint32_t count_peer(const struct http_server *server,
+                           const struct http_connection *conn)
+{
+    uint32_t count = 0;
+
+    for (const struct http_connection *other = server->connections; other != NULL;
+         other = other->next)
+        count += other->state != HTTP_STATE_CLOSED &&
+                 memcmp(other->address, conn->address, sizeof conn->address) == 0;
+    return count;
+}
+
+/* Whether there is no room for one more; `why` is then set. */
+static bool is_full(const struct http_server *server, const struct http_connection *conn,
+                    struct http_refusal *why)
+{
+    const struct http_limits *limits = &server->limits;
+    uint64_t open = server->counters.connections;
+
+    *why = (struct http_refusal){PROTO_STATUS_FULL, "too many connections",
+                                 limits->connections_max, open};
+    if (open > limits->connections_max)
+        return true;
+    if (limits->connections_per_peer == 0)
+        return false;
+    *why =
+        (struct http_refusal){PROTO_STATUS_FULL, "too many connections from this address",
+                              limits->connections_per_peer, count_peer(server, conn)};
+    return why->actual > limits->connections_per_peer;
+}
+
+static void admit(struct http_server *server, struct http_connection *conn)
+{
+    struct http_refusal why;
+
+    read_peer(conn);
+    http_conn_start(conn);
+    if (!is_full(server, conn, &why)) {
+        server->counters.accepted++;
+        return;
+    }
+    http_conn_refuse(conn, &why);
+    /* A few stay for a lingering close, so that they can read the answer. */
+    if (server->counters.connections > server->limits.connections_max + HTTP_REFUSED_MAX)
+        http_conn_close(conn);
+}
+
+static void on_sweep(uv_timer_t *timer);
+
+static void on_connection(uv_stream_t *listener, int status)
+{
+    struct http_server *server = listener->data;
+
+    if (status < 0)
+        return; /* out of descriptors: libuv has closed it and tries the next one */
+    struct http_connection *conn = http_conn_new(server);
+    if (conn == NULL)
+        return;
+    if (!uv_is_active((uv_handle_t *)&server->sweep))
+        uv_timer_start(&server->sweep, on_sweep, HTTP_SWEEP_MS, HTTP_SWEEP_MS);
+    if (uv_accept(listener, (uv_stream_t *)&conn->tcp) < 0)
+        http_conn_close(conn);
+    else
+        admit(server, conn);
+}
+
+/* ---- time ----------------------------------------------------------------------- */
+
+static void on_sweep(uv_timer_t *timer)
+{
+    struct http_server *server = timer->data;
+    uint64_t now_ms = uv_now(server->loop);
+
+    if (server->connections == NULL)
+        uv_timer_stop(timer); /* a process with no client does not wake up */
+    /* Nothing is freed here: closing takes effect later in the loop. */
+    for (struct http_connection *conn = server->connections; conn != NULL;
+         conn = conn->next)
+        http_conn_check_time(conn, now_ms);
+}
+
+static void finish_drain(struct http_server *server)
+{
+    void (*done)(void *arg) = server->drained;
+
+    if (!server->draining || server->connections != NULL || done == NULL)
+        return;
+    server->drained = NULL;
+    done(server->drained_arg);
+}
+
+/* Connections that were answered from somewhere else than their own read. */
+static void on_soon(uv_idle_t *idle)
+{
+    struct http_server *server = idle->data;
+    struct http_connection *conn = server->ready;
+
+    uv_idle_stop(idle);
+    server->ready = NULL;
+    server->ready_end = &server->ready;
+    while (conn != NULL) {
+        struct http_connection *next = conn->ready_next;
+        conn->queued = false;
+        http_conn_resume(conn);
+        conn = next;
+    }
+    finish_drain(server);
+}
+
+void http_server_queue(struct http_server *server, struct http_connection *conn)
+{
+    if (conn->busy || conn->queued || server->closing)
+        return;
+    conn->queued = true;
+    conn->ready_next = NULL;
+    *server->ready_end = conn;
+    server->ready_end = &conn->ready_next;
+    uv_idle_start(&server->soon, on_soon);
+}
+
+void http_server_forget(struct http_server *server, struct http_connection *conn)
+{
+    if (conn->next != NULL)
+        conn->next->previous = conn->previous;
+    if (conn->previous != NULL)
+        conn->previous->next = conn->next;
+    else
+        server->connections = conn->next;
+    if (server->connections == NULL && server->draining && !server->closing)
+        uv_idle_start(&server->soon, on_soon);
+}
+
+/* ---- opening and closing -------------------------------------------------------- */
+
+void http_server_forget_handle(struct http_server *server)
+{
+    if (--server->handles == 0)
+        free(server);
+}
+
+static void on_handle_closed(uv_handle_t *handle)
+{
+    http_server_forget_handle(handle->data);
+}
+
+static void close_handle(uv_handle_t *handle)
+{
+    if (!uv_is_closing(handle))
+        uv_close(handle, on_handle_closed);
+}
+
+static int parse_address(const char *host, uint16_t port, struct sockaddr_storage *out)
+{
+    memset(out, 0, sizeof *out);
+    if (uv_ip4_addr(host, port, (struct sockaddr_in *)out) == 0 ||
+        uv_ip6_addr(host, port, (struct sockaddr_in6 *)out) == 0)
+        return 0;
+    return -EINVAL;
+}
+
+static uint16_t port_of(const uv_tcp_t *listener)
+{
+    struct sockaddr_storage address;
+    int size = (int)sizeof address;
+
+    if (uv_tcp_getsockname(listener, (struct sockaddr *)&address, &size) < 0)
+        return 0;
+    return ntohs(address.ss_family == AF_INET6
+                     ? ((struct sockaddr_in6 *)&address)->sin6_port
+                     : ((struct sockaddr_in *)&address)->sin_port);
+}
+
+static int listen_at(struct http_server *server, const struct sockaddr_storage *address)
+{
+    /* libuv's errors are -errno here. */
+    int err = uv_tcp_bind(&server->listener, (const struct sockaddr *)address, 0);
+    if (err == 0)
+        err = uv_listen((uv_stream_t *)&server->listener, HTTP_BACKLOG, on_connection);
+    server->port = port_of(&server->listener);
+    return err;
+}
+
+int http_server_open(uv_loop_t *loop, const char *host, uint16_t port,
+                     const struct http_limits *limits,
+                     const struct http_callbacks *callbacks, void *arg,
+                     struct http_server **out)
+{
+    struct sockaddr_storage address;
+    int err = parse_address(host, port, &address);
+    if (err < 0)
+        return err;
+    struct http_server *server = calloc(1, sizeof *server);
+    if (server == NULL)
+        return -ENOMEM;
+
+    server->loop = loop;
+    server->limits = *limits;
+    server->callbacks = *callbacks;
+    server->arg = arg;
+    server->ready_end = &server->ready;
+    /* These cannot fail: no descriptor is made before the bind. */
+    uv_tcp_init(loop, &server->listener);
+    uv_timer_init(loop, &server->sweep);
+    uv_idle_init(loop, &server->soon);
+    server->listener.data = server->sweep.data = server->soon.data = server;
+    server->handles = 3;
+    err = listen_at(server, &address);
+    if (err < 0) {
+        http_server_close(server);
+        return err;
+    }
+    *out = server;
+    return 0;
+}
+
+uint16_t http_server_port(const struct http_server *server)
+{
+    return server->port;
+}
+
+const struct http_counters *http_server_counters(const struct http_server *server)
+{
+    return &server->counters;
+}
+
+void http_server_drain(struct http_server *server, bool hurry, void (*done)(void *arg),
+                       void *arg)
+{
+    server->draining = true;
+    server->drained = done;
+    server->drained_arg = arg;
+    close_handle((uv_handle_t *)&server->listener);
+    for (struct http_connection *conn = server->connections; conn != NULL;
+         conn = conn->next)
+        if (hurry || http_conn_is_idle(conn))
+            http_conn_close(conn);
+    if (server->connections == NULL)
+        uv_idle_start(&server->soon, on_soon);
+}
+
+void http_server_close(struct http_server *server)
+{
+    if (server == NULL || server->closing)
+        return;
+    server->closing = true;
+    server->drained = NULL;
+    server->ready = NULL;
+    server->ready_end = &server->ready;
+    for (struct http_connection *conn = server->connections; conn != NULL;
+         conn = conn->next) {
+        http_conn_close(conn);
+        http_conn_abandon(conn);
+    }
+    close_handle((uv_handle_t *)&server->listener);
+    close_handle((uv_handle_t *)&server->sweep);
+    close_handle((uv_handle_t *)&server->soon);
+}

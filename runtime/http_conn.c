@@ -1,0 +1,504 @@
+/*
+ * http_conn.c - the life of one connection.
+ *
+ * http_conn_enter() is the only place that moves a connection to another state,
+ * http_conn_close() the only one that ends it, end_request() the only one that ends a
+ * request.
+ *
+ * Calls to the owner may come back: http_respond() for this request or another,
+ * http_server_drain(), http_server_close(). So after each of them the state is looked at
+ * again, a connection is freed only by http_conn_resume() or by libuv's close callback,
+ * and what follows an answer is done by http_conn_resume(), never by http_respond().
+ */
+#include "runtime/http_internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+void http_conn_enter(struct http_connection *conn, enum http_state state)
+{
+    conn->state = state;
+    conn->since_ms = uv_now(conn->server->loop);
+}
+
+bool http_conn_is_idle(const struct http_connection *conn)
+{
+    return conn->state == HTTP_STATE_HEAD && !conn->begun;
+}
+
+/* ---- beginning and end ---------------------------------------------------------- */
+
+static void free_conn(struct http_connection *conn)
+{
+    http_head_free(&conn->head);
+    free(conn->answer.bytes);
+    free(conn->kept);
+    free(conn);
+}
+
+struct http_connection *http_conn_new(struct http_server *server)
+{
+    struct http_connection *conn = calloc(1, sizeof *conn);
+
+    if (conn == NULL)
+        return NULL;
+    if (http_head_init(&conn->head, &server->limits) < 0 ||
+        uv_tcp_init(server->loop, &conn->tcp) < 0) {
+        free_conn(conn);
+        return NULL;
+    }
+    conn->tcp.data = conn;
+    conn->server = server;
+    conn->request.connection = conn;
+    conn->fresh = true;
+    server->handles++;
+    server->counters.connections++;
+    conn->next = server->connections;
+    if (conn->next != NULL)
+        conn->next->previous = conn;
+    server->connections = conn;
+    http_conn_enter(conn, HTTP_STATE_HEAD);
+    return conn;
+}
+
+/* Free a connection that neither libuv nor an owner holds any more. */
+static void free_if_done(struct http_connection *conn)
+{
+    if (conn->state != HTTP_STATE_CLOSED || !conn->handle_closed ||
+        conn->request.active || conn->busy || conn->queued)
+        return;
+    http_server_forget(conn->server, conn);
+    free_conn(conn);
+}
+
+static void on_closed(uv_handle_t *handle)
+{
+    struct http_connection *conn = handle->data;
+    struct http_server *server = conn->server;
+
+    conn->handle_closed = true;
+    free_if_done(conn);
+    http_server_forget_handle(server);
+}
+
+static void end_request(struct http_connection *conn)
+{
+    struct http_server *server = conn->server;
+
+    if (!conn->request.active)
+        return;
+    conn->request.active = false;
+    server->counters.requests--;
+    server->callbacks.on_end(&conn->request, server->arg);
+}
+
+void http_conn_close(struct http_connection *conn)
+{
+    struct http_server *server = conn->server;
+
+    if (conn->state == HTTP_STATE_CLOSED)
+        return;
+    http_conn_enter(conn, HTTP_STATE_CLOSED);
+    server->counters.connections--;
+    uv_close((uv_handle_t *)&conn->tcp, on_closed);
+    /* libuv does not look at the bytes of a write that it cancels. */
+    http_write_release(conn);
+    if (!conn->request.active)
+        return;
+    if (conn->request.answered)
+        http_server_queue(server, conn);
+    else
+        server->callbacks.on_gone(&conn->request, server->arg);
+}
+
+void http_conn_abandon(struct http_connection *conn)
+{
+    http_write_release(conn);
+    conn->queued = false;
+    end_request(conn);
+}
+
+/* ---- refusals ------------------------------------------------------------------- */
+
+static void count_refusal(struct http_server *server, enum proto_status status)
+{
+    if (status == PROTO_STATUS_HEAD_TIMEOUT)
+        server->counters.timeouts++;
+    else if (status == PROTO_STATUS_FULL)
+        server->counters.refused_connections++;
+    else
+        server->counters.malformed++;
+}
+
+static size_t describe(struct http_server *server, const struct http_refusal *why,
+                       char *buffer, size_t capacity)
+{
+    if (server->callbacks.on_refuse != NULL)
+        return server->callbacks.on_refuse(why->status, why->detail, why->limit,
+                                           why->actual, buffer, capacity, server->arg);
+    size_t size = strlen(why->detail);
+    if (size > capacity - 1)
+        size = capacity - 1;
+    memcpy(buffer, why->detail, size);
+    buffer[size] = '\n';
+    return size + 1;
+}
+
+void http_conn_refuse(struct http_connection *conn, const struct http_refusal *why)
+{
+    static const char *const headers[2][2] = {
+        {"Content-Type: text/plain\r\n",
+         "Content-Type: text/plain\r\nRetry-After: 1\r\n"},
+        {"Content-Type: application/problem+json\r\n",
+         "Content-Type: application/problem+json\r\nRetry-After: 1\r\n"},
+    };
+    struct http_server *server = conn->server;
+    char text[HTTP_REFUSAL_BYTES_MAX];
+    int http = proto_status_http(why->status);
+
+    count_refusal(server, why->status);
+    end_request(conn);
+    if (conn->state == HTTP_STATE_CLOSED)
+        return;
+    size_t size = describe(server, why, text, sizeof text);
+    conn->request.complete = false; /* what follows cannot be told from a body */
+    http_write_answer(conn, http,
+                      headers[server->callbacks.on_refuse != NULL][http == 503], NULL, 0,
+                      text, size < sizeof text ? size : sizeof text);
+}
+
+/* ---- from bytes to requests ----------------------------------------------------- */
+
+static void complete_request(struct http_connection *conn)
+{
+    struct http_server *server = conn->server;
+
+    conn->request.complete = true;
+    conn->request.received_us = uv_hrtime() / 1000;
+    http_conn_enter(conn, HTTP_STATE_WAIT);
+    server->callbacks.on_complete(&conn->request, server->arg);
+}
+
+/* The owner has neither answered nor closed the server. */
+static bool is_going_on(const struct http_connection *conn)
+{
+    return conn->state != HTTP_STATE_CLOSED && !conn->request.answered;
+}
+
+/* `more`: bytes after the head are in hand, so that 100 Continue would come too late. */
+static void begin_request(struct http_connection *conn, bool more)
+{
+    struct http_server *server = conn->server;
+    struct http_head *head = &conn->head;
+    struct http_refusal why;
+
+    if (http_head_parse(head, &server->limits, &why) < 0) {
+        http_conn_refuse(conn, &why);
+        return;
+    }
+    if (head->length > server->limits.body_bytes_max) {
+        why = (struct http_refusal){PROTO_STATUS_TOO_LARGE, "the body is too large",
+                                    server->limits.body_bytes_max, head->length};
+        http_conn_refuse(conn, &why);
+        return;
+    }
+    http_body_begin(&conn->body, head);
+    conn->request.active = true;
+    conn->request.answered = false;
+    conn->request.data = NULL;
+    conn->request.complete = !head->chunked && head->length == 0;
+    conn->request.received_us = conn->request.started_us;
+    server->counters.requests++;
+    http_conn_enter(conn, conn->request.complete ? HTTP_STATE_WAIT : HTTP_STATE_BODY);
+    server->callbacks.on_head(&conn->request, server->arg);
+    if (!is_going_on(conn))
+        return;
+    if (conn->request.complete)
+        complete_request(conn);
+    else if (head->expects_continue && !more)
+        http_write_continue(conn);
+}
+
+static size_t read_head(struct http_connection *conn, const uint8_t *bytes, size_t size)
+{
+    struct http_refusal why;
+    size_t used = 0;
+
+    if (!conn->begun) {
+        conn->begun = true;
+        conn->since_ms = uv_now(conn->server->loop);
+        conn->request.started_us = uv_hrtime() / 1000;
+    }
+    switch (
+        http_head_feed(&conn->head, &conn->server->limits, bytes, size, &used, &why)) {
+    case HTTP_HEAD_MORE:
+        break;
+    case HTTP_HEAD_BROKEN:
+        http_conn_refuse(conn, &why);
+        return size;
+    case HTTP_HEAD_DONE:
+        begin_request(conn, used < size);
+        break;
+    }
+    return used;
+}
+
+static size_t read_body(struct http_connection *conn, const uint8_t *bytes, size_t size)
+{
+    struct http_server *server = conn->server;
+    struct http_refusal why;
+    size_t used = 0, piece;
+
+    switch (http_body_next(&conn->body, server->limits.body_bytes_max, bytes, size, &used,
+                           &piece, &why)) {
+    case HTTP_BODY_MORE:
+        break;
+    case HTTP_BODY_PIECE:
+        server->callbacks.on_body(&conn->request, bytes + used - piece, piece,
+                                  server->arg);
+        /* A body with a length ends with its last piece. */
+        if (is_going_on(conn) && conn->body.left == 0 && !conn->head.chunked)
+            complete_request(conn);
+        break;
+    case HTTP_BODY_DONE:
+        complete_request(conn);
+        break;
+    case HTTP_BODY_BROKEN:
+        http_conn_refuse(conn, &why);
+        return size;
+    }
+    return used;
+}
+
+static size_t discard(struct http_connection *conn, size_t size)
+{
+    conn->lingered_bytes += size;
+    if (conn->lingered_bytes > HTTP_LINGER_BYTES_MAX)
+        http_conn_close(conn);
+    return size;
+}
+
+static void linger(struct http_connection *conn)
+{
+    http_conn_enter(conn, HTTP_STATE_LINGER);
+    if (uv_shutdown(&conn->shutdown, (uv_stream_t *)&conn->tcp, NULL) < 0)
+        http_conn_close(conn);
+}
+
+/* The answer is with the kernel: end the request and decide how the connection goes on.
+ */
+static void finish_answer(struct http_connection *conn)
+{
+    bool was_asked = !conn->head.keep_alive && conn->request.complete;
+
+    conn->answer.sent = false;
+    end_request(conn);
+    if (conn->state == HTTP_STATE_CLOSED)
+        return;
+    if (!conn->answer.close && !conn->eof && !conn->server->draining) {
+        http_head_reset(&conn->head);
+        conn->begun = conn->fresh = false;
+        http_conn_enter(conn, HTTP_STATE_HEAD);
+    } else if (conn->eof || (was_asked && conn->kept_size == 0)) {
+        http_conn_close(conn); /* a client that asked for it sends nothing more */
+    } else {
+        linger(conn);
+    }
+}
+
+/* Give bytes to the state that the connection is in; the number that were used. */
+static size_t dispatch(struct http_connection *conn, const uint8_t *bytes, size_t size)
+{
+    switch (conn->state) {
+    case HTTP_STATE_HEAD:
+        return read_head(conn, bytes, size);
+    case HTTP_STATE_BODY:
+        return read_body(conn, bytes, size);
+    case HTTP_STATE_WRITE:
+        return conn->answer.close ? discard(conn, size) : 0;
+    case HTTP_STATE_LINGER:
+        return discard(conn, size);
+    case HTTP_STATE_CLOSED:
+        return size;
+    default: /* HTTP_STATE_WAIT */
+        return 0;
+    }
+}
+
+/* Work through `bytes` until they are used up or an answer has to be waited for. */
+static size_t work(struct http_connection *conn, const uint8_t *bytes, size_t size)
+{
+    size_t used = 0;
+
+    for (;;) {
+        if (conn->state == HTTP_STATE_WRITE && conn->answer.sent)
+            finish_answer(conn);
+        if (used == size)
+            return used;
+        enum http_state before = conn->state;
+        size_t step = dispatch(conn, bytes + used, size - used);
+        if (step == 0 && conn->state == before)
+            return used;
+        used += step;
+    }
+}
+
+/* ---- reading -------------------------------------------------------------------- */
+
+static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buffer)
+{
+    struct http_connection *conn = handle->data;
+
+    (void)suggested;
+    *buffer = uv_buf_init((char *)conn->server->read_buffer, HTTP_READ_BYTES);
+}
+
+/* Keep pipelined bytes for after the answer. */
+static void keep(struct http_connection *conn, const uint8_t *bytes, size_t size)
+{
+    if (conn->state == HTTP_STATE_CLOSED)
+        return;
+    if (conn->kept_size + size > conn->kept_capacity) {
+        size_t capacity = conn->kept_size + size;
+        uint8_t *grown = realloc(conn->kept, capacity);
+        if (grown == NULL) {
+            http_conn_close(conn);
+            return;
+        }
+        conn->kept = grown;
+        conn->kept_capacity = capacity;
+    }
+    memcpy(conn->kept + conn->kept_size, bytes, size);
+    conn->kept_size += size;
+    if (conn->kept_size >= conn->server->limits.head_bytes_max && !conn->paused) {
+        conn->paused = true;
+        uv_read_stop((uv_stream_t *)&conn->tcp);
+    }
+}
+
+/* Leave a stretch of work: what was put off while it went on. */
+static void leave(struct http_connection *conn)
+{
+    conn->busy = false;
+    if (conn->state == HTTP_STATE_CLOSED && conn->request.answered)
+        end_request(conn);
+    free_if_done(conn);
+}
+
+static void on_eof(struct http_connection *conn)
+{
+    conn->eof = true;
+    /* An answer on its way may still be read by a client that closed only its side. */
+    if (conn->state != HTTP_STATE_WRITE)
+        http_conn_close(conn);
+}
+
+static void on_read(uv_stream_t *stream, ssize_t size, const uv_buf_t *buffer)
+{
+    struct http_connection *conn = stream->data;
+    const uint8_t *bytes = (const uint8_t *)buffer->base;
+    size_t used = 0;
+
+    if (size == 0 || conn->state == HTTP_STATE_CLOSED)
+        return;
+    conn->busy = true;
+    if (size < 0) {
+        if (size == UV_EOF)
+            on_eof(conn);
+        else
+            http_conn_close(conn);
+    } else {
+        conn->server->counters.bytes_in += (uint64_t)size;
+        if (conn->kept_size == 0)
+            used = work(conn, bytes, (size_t)size);
+        if (used < (size_t)size)
+            keep(conn, bytes + used, (size_t)size - used);
+    }
+    leave(conn);
+}
+
+void http_conn_start(struct http_connection *conn)
+{
+    uv_tcp_nodelay(&conn->tcp, 1);
+    if (uv_read_start((uv_stream_t *)&conn->tcp, on_alloc, on_read) < 0)
+        http_conn_close(conn);
+}
+
+/* Drop the first `used` kept bytes; an empty buffer is freed, so that memory is flat. */
+static void drop_kept(struct http_connection *conn, size_t used)
+{
+    conn->kept_size -= used;
+    memmove(conn->kept, conn->kept + used, conn->kept_size);
+    if (conn->kept_size > 0)
+        return;
+    free(conn->kept);
+    conn->kept = NULL;
+    conn->kept_capacity = 0;
+}
+
+void http_conn_resume(struct http_connection *conn)
+{
+    conn->busy = true;
+    size_t used = work(conn, conn->kept, conn->kept_size);
+    if (used > 0)
+        drop_kept(conn, used);
+    if (conn->paused && conn->state != HTTP_STATE_CLOSED &&
+        conn->kept_size < conn->server->limits.head_bytes_max) {
+        conn->paused = false;
+        http_conn_start(conn);
+    }
+    leave(conn);
+}
+
+/* ---- deadlines ------------------------------------------------------------------ */
+
+/* A total, longer by what `bytes` earn at the slowest rate that is allowed. */
+static uint64_t with_rate(const struct http_limits *limits, uint32_t base_ms,
+                          uint64_t bytes)
+{
+    if (limits->body_rate_min == 0)
+        return base_ms;
+    return base_ms + bytes * 1000 / limits->body_rate_min;
+}
+
+/* Milliseconds that the connection may be in its state; 0: for ever. */
+static uint64_t allowance_ms(const struct http_connection *conn)
+{
+    const struct http_limits *limits = &conn->server->limits;
+
+    switch (conn->state) {
+    case HTTP_STATE_HEAD:
+        return conn->begun || conn->fresh ? limits->head_timeout_ms
+                                          : limits->idle_timeout_ms;
+    case HTTP_STATE_BODY:
+        return with_rate(limits, limits->body_timeout_ms, conn->body.received);
+    case HTTP_STATE_WRITE:
+        return with_rate(limits, limits->write_timeout_ms, http_write_progress(conn));
+    case HTTP_STATE_LINGER:
+        return HTTP_LINGER_MS;
+    default: /* waiting for the owner, who has a deadline of its own */
+        return 0;
+    }
+}
+
+void http_conn_check_time(struct http_connection *conn, uint64_t now_ms)
+{
+    static const struct http_refusal late_head = {
+        PROTO_STATUS_HEAD_TIMEOUT, "the head did not arrive in time", 0, 0};
+    static const struct http_refusal late_body = {
+        PROTO_STATUS_HEAD_TIMEOUT, "the body did not arrive in time", 0, 0};
+    uint64_t allowed_ms = allowance_ms(conn);
+
+    if (allowed_ms == 0 || now_ms < conn->since_ms + allowed_ms)
+        return;
+    if (conn->state == HTTP_STATE_HEAD && conn->begun) {
+        http_conn_refuse(conn, &late_head);
+    } else if (conn->state == HTTP_STATE_BODY) {
+        http_conn_refuse(conn, &late_body);
+    } else {
+        /* Idle, or too slow a reader: nothing that could be said would be read. */
+        if (conn->state == HTTP_STATE_WRITE || conn->fresh)
+            conn->server->counters.timeouts++;
+        http_conn_close(conn);
+    }
+}

@@ -1,0 +1,257 @@
+/*
+ * http_internal.h - what the files of the HTTP server share. No one else includes it, but
+ * its unit tests and its fuzz target.
+ *
+ *   http.c          the server: listening, limits on connections, the sweep, drain, close
+ *   http_conn.c     the states of one connection, and who is told what when they change
+ *   http_head.c     collects a head byte by byte and says what is wrong with it
+ *   http_body.c     where a body ends: a length, or chunks
+ *   http_write.c    answers: the head block, the pieces, and what the socket did not take
+ *   http_request.c  the questions an owner may ask about a request
+ */
+#ifndef RUNTIME_HTTP_INTERNAL_H
+#define RUNTIME_HTTP_INTERNAL_H
+
+#include "runtime/http.h"
+
+#include <time.h>
+
+/* One buffer for all reads of a server: what is read is used before the next read. */
+#define HTTP_READ_BYTES (64u << 10)
+/* Lingering close: what a refused client may still send before it is cut off. Wide enough
+ * for the most usual case, a whole picture above the bound, sent by a client that reads
+ * only after it has written everything. */
+#define HTTP_LINGER_BYTES_MAX (64u << 20)
+#define HTTP_LINGER_MS        5000u
+/* How often deadlines are looked at. One timer for all connections: 1000 of them cost
+ * less to walk ten times a second than a timer each to move at every read. */
+#define HTTP_SWEEP_MS 100u
+/* Connections above connections_max that are told so before they are closed. */
+#define HTTP_REFUSED_MAX 64u
+#define HTTP_BACKLOG     1024
+/* A refusal's own document, and a chunk's size line with its extensions. */
+#define HTTP_REFUSAL_BYTES_MAX    2048u
+#define HTTP_CHUNK_LINE_BYTES_MAX 256u
+#define HTTP_TRAILER_BYTES_MAX    8192u
+/* An answer's buffer above this is freed after use instead of kept for the next one. */
+#define HTTP_ANSWER_KEEP_BYTES 4096u
+
+/* Why a request is refused without asking its owner; limit and actual: 0 where unused. */
+struct http_refusal {
+    enum proto_status status;
+    const char *detail; /* static */
+    uint64_t limit, actual;
+};
+
+/* ---- http_head.c ---------------------------------------------------------------- */
+
+struct http_line {
+    char *name, *value; /* lower case; trimmed. In the head's bytes, NUL-terminated */
+    size_t name_size, value_size;
+};
+
+struct http_head {
+    char *bytes;
+    size_t size, capacity;
+    unsigned scan;     /* state of the byte rules */
+    size_t line_count; /* complete lines seen by them, the request line among them */
+    struct http_line *lines;
+    size_t count;
+    char *joined; /* values of headers that came more than once; NULL at most times */
+
+    /* After http_head_parse(): */
+    const char *method, *path, *query;
+    uint64_t length; /* bytes; 0 without Content-Length */
+    bool is_head, is_1_0, keep_alive, has_length, chunked, expects_continue;
+};
+
+enum http_head_result { HTTP_HEAD_MORE, HTTP_HEAD_DONE, HTTP_HEAD_BROKEN };
+
+/* Ready for `limits->headers_max` lines. 0 or -ENOMEM. */
+int http_head_init(struct http_head *head, const struct http_limits *limits);
+void http_head_free(struct http_head *head);
+/* Forget the request; keep the memory for the next one. */
+void http_head_reset(struct http_head *head);
+/*
+ * Take bytes up to the end of the head; `used` says how many. A wrong byte is refused
+ * when it is seen, not when the head is complete. `why` is set with BROKEN.
+ */
+enum http_head_result http_head_feed(struct http_head *head,
+                                     const struct http_limits *limits,
+                                     const uint8_t *bytes, size_t size, size_t *used,
+                                     struct http_refusal *why);
+/* Understand a complete head. 0, or -EINVAL with `why` set. */
+int http_head_parse(struct http_head *head, const struct http_limits *limits,
+                    struct http_refusal *why);
+/* A header's value or NULL. */
+const char *http_head_find(const struct http_head *head, const char *name);
+
+/* A byte that may stand in a header line: no control but the tab. */
+static inline bool http_is_text(uint8_t byte)
+{
+    return byte >= 0x20 ? byte != 0x7f : byte == '\t';
+}
+
+/* ---- http_body.c ---------------------------------------------------------------- */
+
+struct http_body {
+    unsigned state;
+    uint64_t left;     /* bytes of this chunk, or of the body */
+    uint64_t received; /* bytes of the body so far */
+    uint32_t framing;  /* bytes of this size line, or of the trailers */
+};
+
+enum http_body_event {
+    HTTP_BODY_MORE,  /* all bytes used, the body goes on */
+    HTTP_BODY_PIECE, /* the used bytes end with a piece of the body */
+    HTTP_BODY_DONE,  /* the used bytes end the body */
+    HTTP_BODY_BROKEN
+};
+
+void http_body_begin(struct http_body *body, const struct http_head *head);
+/*
+ * The next thing in `bytes`; `used` says how many were taken, `piece` how many of the
+ * last of them are body. A body above `bytes_max` is broken.
+ */
+enum http_body_event http_body_next(struct http_body *body, uint64_t bytes_max,
+                                    const uint8_t *bytes, size_t size, size_t *used,
+                                    size_t *piece, struct http_refusal *why);
+
+/* ---- the connection ------------------------------------------------------------- */
+
+/*
+ * HEAD -> BODY -> WAIT -> WRITE -> HEAD ... is a connection's life. A request without a
+ * body skips BODY; an early answer skips WAIT; a refusal goes from anywhere to WRITE.
+ * After the last answer comes LINGER or CLOSED; CLOSED comes from anywhere.
+ */
+enum http_state {
+    HTTP_STATE_HEAD,   /* idle, or in a head: then `begun` */
+    HTTP_STATE_BODY,   /* the owner knows of the request; the body is coming in */
+    HTTP_STATE_WAIT,   /* all is here; the owner owes an answer */
+    HTTP_STATE_WRITE,  /* there is an answer, or a refusal, on its way out */
+    HTTP_STATE_LINGER, /* answered for the last time; the rest is thrown away */
+    HTTP_STATE_CLOSED  /* uv_close() called; kept until the owner has answered too */
+};
+
+struct http_request {
+    struct http_connection *connection;
+    bool active;   /* between on_head and on_end */
+    bool answered; /* http_respond() was called */
+    bool complete; /* the last byte of the body is here */
+    uint64_t started_us, received_us;
+    void *data;
+};
+
+struct http_answer {
+    char *bytes; /* status line and headers; a copied body too */
+    size_t size, capacity;
+    struct http_piece pieces[HTTP_PIECES_MAX];
+    size_t count;
+    size_t total_bytes, late_bytes; /* in all; left to libuv */
+    uv_write_t write;
+    bool sent;  /* the kernel has it all */
+    bool close; /* nothing is read after it */
+};
+
+struct http_connection {
+    uv_tcp_t tcp;
+    uv_shutdown_t shutdown;
+    struct http_server *server;
+    struct http_connection *previous, *next, *ready_next;
+
+    enum http_state state;
+    uint64_t since_ms; /* of this state; of the first byte in a head */
+    bool begun;        /* a byte of this head has come */
+    bool fresh;        /* no request yet */
+    bool eof;          /* the client has closed its side */
+    bool paused;       /* not reading: too much is kept */
+    bool busy;         /* inside http_conn_resume() or a read: no need to be queued */
+    bool queued;       /* on the server's ready list */
+    bool handle_closed;
+
+    struct http_head head;
+    struct http_body body;
+    struct http_request request;
+    struct http_answer answer;
+
+    /* Pipelined bytes that came before their turn. Reading stops at head_bytes_max of
+     * them, so there are never more than that and one read. */
+    uint8_t *kept;
+    size_t kept_size, kept_capacity;
+    uint64_t lingered_bytes;
+
+    uint8_t address[16]; /* IPv6, or IPv4 mapped into it; to count by peer */
+    char peer[64];
+};
+
+struct http_server {
+    uv_loop_t *loop;
+    uv_tcp_t listener;
+    uv_timer_t sweep;
+    uv_idle_t soon; /* runs while the ready list is not empty */
+    unsigned handles;
+    bool closing, draining;
+    uint16_t port;
+    struct http_limits limits;
+    struct http_callbacks callbacks;
+    void *arg;
+    struct http_counters counters;
+
+    struct http_connection *connections;
+    struct http_connection *ready, **ready_end;
+    void (*drained)(void *arg);
+    void *drained_arg;
+
+    time_t date_s; /* second that `date` was written for */
+    size_t date_size;
+    char date[64]; /* the Server and Date lines */
+    uint8_t read_buffer[HTTP_READ_BYTES];
+};
+
+/* ---- http_conn.c ---------------------------------------------------------------- */
+
+/* A connection with its handle initialised, not yet reading; NULL without memory. */
+struct http_connection *http_conn_new(struct http_server *server);
+/* Begin to read; `tcp` is connected. */
+void http_conn_start(struct http_connection *conn);
+/* Refuse what is coming in and close after. Ends a request in hand. */
+void http_conn_refuse(struct http_connection *conn, const struct http_refusal *why);
+/* Close now. A request without an answer is told that its client is gone. */
+void http_conn_close(struct http_connection *conn);
+/* End the request in hand whether it was answered or not; the server is closing. */
+void http_conn_abandon(struct http_connection *conn);
+/* The answer may be written: end its request, go on with what was kept. May free it. */
+void http_conn_resume(struct http_connection *conn);
+/* Move to another state, now. */
+void http_conn_enter(struct http_connection *conn, enum http_state state);
+/* Look at the deadline of the connection's state. */
+void http_conn_check_time(struct http_connection *conn, uint64_t now_ms);
+/* Neither in a head nor in a request. */
+bool http_conn_is_idle(const struct http_connection *conn);
+
+/* ---- http.c --------------------------------------------------------------------- */
+
+/* Have http_conn_resume() called soon, from the loop; not where it is running already. */
+void http_server_queue(struct http_server *server, struct http_connection *conn);
+/* A handle of the server's is closed; the last one frees it. */
+void http_server_forget_handle(struct http_server *server);
+/* The connection is off the list. */
+void http_server_forget(struct http_server *server, struct http_connection *conn);
+
+/* ---- http_write.c --------------------------------------------------------------- */
+
+/*
+ * Send an answer; the pieces are taken over. `copy` is a body that is copied instead.
+ * Sets answer.close where the connection cannot go on.
+ */
+void http_write_answer(struct http_connection *conn, int status, const char *headers,
+                       const struct http_piece *pieces, size_t count, const void *copy,
+                       size_t copy_size);
+/* Send "100 Continue", if the socket takes it at once. */
+void http_write_continue(struct http_connection *conn);
+/* Give the pieces back to their owners. */
+void http_write_release(struct http_connection *conn);
+/* Bytes of the answer that the kernel has taken. */
+size_t http_write_progress(const struct http_connection *conn);
+
+#endif
