@@ -51,21 +51,23 @@ struct decimal {
 /*
  * Whether `decimal` reads back as `value`. digits and the power of ten are exact in a
  * double and so the quotient is rounded once; rounding it again to float gives the right
- * float unless the quotient is just half way between two. Then: no, and another digit
- * is tried.
+ * float unless the quotient is just half way between two. Then: no, unless it is exact,
+ * and another digit is tried. (Half way between floats with a fraction lie decimals that
+ * are longer than the floats themselves, so nothing is lost by that.)
  */
 static bool reads_back(struct decimal decimal, float value)
 {
     const uint64_t below_float = (UINT64_C(1) << 29) - 1, half = UINT64_C(1) << 28;
     double near = decimal.places >= 0 ? (double)decimal.digits / tens[decimal.places]
                                       : (double)decimal.digits * tens[-decimal.places];
+    bool exact = decimal.places <= 0 && near < 0x1p53;
     uint64_t bits;
 
     memcpy(&bits, &near, sizeof bits);
-    return (bits & below_float) != half && (float)near == value;
+    return (exact || (bits & below_float) != half) && (float)near == value;
 }
 
-/* Find the shortest decimal of a value from 1e-12 to 1e20. False: not found here. */
+/* Find the shortest decimal of a value from 1e-12 to 1e15. False: not found here. */
 static bool shortest(float value, struct decimal *out)
 {
     double exact = (double)value;
@@ -165,7 +167,7 @@ size_t proto_number_float(float value, char out[PROTO_NUMBER_BYTES])
         memcpy(out + sign, "0", 2);
         return sign + 1;
     }
-    if (size < 1e-12f || size > 1e20f || !shortest(size, &decimal))
+    if (size < 1e-12f || size > 1e15f || !shortest(size, &decimal))
         return print_slowly((double)value, true, out);
     return sign + print_decimal(decimal, out + sign);
 }

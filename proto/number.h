@@ -14,7 +14,7 @@
  * Write the shortest decimal text that reads back to the same value, such as "12.5",
  * "-0.003" or "1e-07", with a NUL. The value is finite. Returns the length.
  *
- * For a float outside 1e-12 to 1e20 the text reads back but may be a digit too long.
+ * For a float outside 1e-12 to 1e15 the text reads back but may be a digit too long.
  */
 size_t proto_number_float(float value, char out[PROTO_NUMBER_BYTES]);
 size_t proto_number_double(double value, char out[PROTO_NUMBER_BYTES]);
