@@ -135,8 +135,8 @@ char *service_path(const struct service *service, const char *name)
     return asprintf(&path, "%s/%s", service->mesh.runtime_dir, name) < 0 ? NULL : path;
 }
 
-/* sd_notify(3): one datagram to the socket that $NOTIFY_SOCKET names. */
-static void notify(const char *text)
+/* One datagram to the socket that $NOTIFY_SOCKET names. */
+void service_notify(const char *text)
 {
     const char *path = getenv("NOTIFY_SOCKET");
     struct sockaddr_un address = {.sun_family = AF_UNIX};
@@ -167,7 +167,7 @@ void service_ready(struct service *service, const char *what, ...)
     log_event(LOG_NOTICE, "ready", "status=\"%s\"", status);
     snprintf(text, sizeof text, "READY=1\nSTATUS=%s\nX_SIFTMESH_SERVICE=%s\n", status,
              service->spec->name);
-    notify(text);
+    service_notify(text);
 }
 
 /* ---- starting ---- */
@@ -179,23 +179,20 @@ static int fail_usage(const struct service_spec *spec, const char *why)
     return EX_USAGE;
 }
 
-static int default_runtime_dir(struct mesh_options *mesh)
+int service_runtime_dir(char *out, size_t capacity)
 {
     const char *base = getenv("XDG_RUNTIME_DIR");
     int n = 0;
 
-    if (mesh->runtime_dir[0] != '\0')
-        return 0;
     if (base != NULL && base[0] == '/')
-        n = snprintf(mesh->runtime_dir, sizeof mesh->runtime_dir, "%s/siftmesh", base);
+        n = snprintf(out, capacity, "%s/siftmesh", base);
     else
-        n = snprintf(mesh->runtime_dir, sizeof mesh->runtime_dir, "/tmp/siftmesh-%u",
-                     (unsigned)getuid());
-    return n < (int)sizeof mesh->runtime_dir ? 0 : -ENAMETOOLONG;
+        n = snprintf(out, capacity, "/tmp/siftmesh-%u", (unsigned)getuid());
+    return n < (int)capacity ? 0 : -ENAMETOOLONG;
 }
 
 /* Ours alone, or nothing: whoever can write here can speak for a service. */
-static int make_runtime_dir(const char *path)
+int service_make_runtime_dir(const char *path)
 {
     struct stat st;
 
@@ -258,7 +255,7 @@ static void on_signal(uv_signal_t *handle, int number)
     if (!service->draining) {
         service->draining = true;
         log_event(LOG_NOTICE, "draining", "signal=%s", strsignal(number));
-        notify("STOPPING=1\n");
+        service_notify("STOPPING=1\n");
         uv_timer_start(&service->hurry, begin_hurry, service->mesh.drain_timeout_ms, 0);
         service->spec->drain(service, false);
     } else if (!service->hurried) {
@@ -285,7 +282,7 @@ static int start_loop(struct service *service)
 
 static int run(struct service *service)
 {
-    int err = make_runtime_dir(service->mesh.runtime_dir);
+    int err = service_make_runtime_dir(service->mesh.runtime_dir);
     if (err == 0)
         err = make_endpoints(service);
     if (err < 0)
@@ -356,7 +353,7 @@ static void print_help(const struct service_spec *spec,
 
 /* Takes the words that are not options of a table out of argv. */
 static void take_words(int *argc, char **argv, const char **config, enum ask *ask,
-                      bool *help, bool *version)
+                       bool *help, bool *version)
 {
     int kept = 1;
 
@@ -441,7 +438,8 @@ static int prepare(struct service *service)
         service->err = fail_usage(service->spec, "log_level or log_format is not known");
         return -1;
     }
-    if (default_runtime_dir(&service->mesh) < 0) {
+    if (service->mesh.runtime_dir[0] == '\0' &&
+        service_runtime_dir(service->mesh.runtime_dir, OPTION_STR_BYTES) < 0) {
         service->err = fail_usage(service->spec, "runtime_dir is too long");
         return -1;
     }

@@ -90,4 +90,13 @@ const char *service_endpoint(const struct service *service, const char *name);
 /* A path in the runtime folder, malloc'd; NULL: out of memory. */
 char *service_path(const struct service *service, const char *name);
 
+/*
+ * For programs that are no service: the runtime folder where no option names one; make
+ * it, or check that it is ours alone (0700, this user; logged where not); sd_notify(3).
+ * 0, -ENAMETOOLONG, -EPERM or another -errno.
+ */
+int service_runtime_dir(char *out, size_t capacity);
+int service_make_runtime_dir(const char *path);
+void service_notify(const char *text);
+
 #endif
