@@ -20,10 +20,13 @@ struct extractor_job {
     enum proto_kind kind;
     const uint8_t *image; /* borrowed; the bytes a client sent */
     size_t image_bytes;
-    uint8_t image_sha256[PROTO_DIGEST_BYTES]; /* of `image`, trusted, copied to the blob */
+    uint8_t
+        image_sha256[PROTO_DIGEST_BYTES]; /* of `image`, trusted, copied to the blob */
     uint8_t key[PROTO_DIGEST_BYTES];
     struct proto_params params;
     uint64_t pixels_max; /* refuse a larger picture from its header */
+    uint64_t
+        memory_max; /* bytes; refuse from the header what would need more; 0: no limit */
 };
 
 struct extractor_result {
@@ -41,12 +44,22 @@ struct extractor_error {
 };
 
 /*
+ * Bytes that a job of `kind` allocates at its peak for a picture of this size, without
+ * the bytes of the file and of the result. An estimate from above, good to a few percent.
+ */
+uint64_t extractor_pipeline_memory_bytes(enum proto_kind kind,
+                                         const struct proto_params *params,
+                                         uint64_t width_px, uint64_t height_px,
+                                         unsigned depth_bits);
+
+/*
  * Run `job`. Returns 0 with `out` filled (release it with extractor_result_free), or
  * -1 with `error` filled. `control` may be NULL; cancel is honoured between stages,
  * between octaves and between rows.
  */
-int extractor_pipeline_run(const struct extractor_job *job, struct vision_control *control,
-                           struct extractor_result *out, struct extractor_error *error);
+int extractor_pipeline_run(const struct extractor_job *job,
+                           struct vision_control *control, struct extractor_result *out,
+                           struct extractor_error *error);
 
 /* Accepts zeroed and already freed. */
 void extractor_result_free(struct extractor_result *result);
