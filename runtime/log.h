@@ -4,9 +4,11 @@
  *     log_event(LOG_INFO, "worker up", "worker=%s slots=%u", name, slots);
  *
  * The format's text is a list of key=value pairs separated by one space; a value with
- * spaces is given as key="%s". In JSON the pairs become members. Bytes from peers are
- * escaped. A line is at most LOG_LINE_BYTES, longer ones are cut and say so. Loop
- * thread only, but log_event() itself may be called from any thread.
+ * spaces is given as key="%s". In JSON the pairs become members, numbers
+ * where the format has a decimal conversion (%u, not %x or %s). Pairs are told apart in
+ * the format, never in what is put into it, so bytes from peers cannot add or end one;
+ * they are escaped. "" is no pairs. A line is at most LOG_LINE_BYTES, longer ones are cut
+ * and say so. Loop thread only, but log_event() itself may be called from any thread.
  */
 #ifndef RUNTIME_LOG_H
 #define RUNTIME_LOG_H
@@ -16,16 +18,20 @@
 
 #define LOG_LINE_BYTES 2048
 
+/* An event without pairs is no mistake. */
+#pragma GCC diagnostic ignored "-Wformat-zero-length"
+
 enum log_level { LOG_ERROR, LOG_WARNING, LOG_NOTICE, LOG_INFO, LOG_DEBUG };
 
-/* `service` is borrowed for ever. `format`: "auto", "logfmt" or "json". -EINVAL else. */
+/* Until this is called: "siftmesh", info, logfmt. `service` is borrowed for ever.
+ * `format`: "auto", "logfmt" or "json". -EINVAL else. */
 int log_init(const char *service, const char *level, const char *format);
 void log_event(enum log_level level, const char *what, const char *pairs, ...)
     __attribute__((format(printf, 3, 4)));
 bool log_wants(enum log_level level);
 
-/* Zeroed is ready. Lets LOG_BURST lines a LOG_PERIOD_S pass, then counts silently; the next
- * line that passes says how many were left out. */
+/* Zeroed is ready. Lets LOG_BURST lines a LOG_PERIOD_S pass, then counts silently; the
+ * next line that passes says how many were left out. */
 #define LOG_BURST    5
 #define LOG_PERIOD_S 10
 struct log_limit {

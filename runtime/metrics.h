@@ -53,7 +53,7 @@ void metrics_prometheus(const char *service, const struct metrics_spec *specs,
                         const void *values, FILE *out);
 /* A new JSON object: name -> number, or object by label, or {count, sum_us, p50_us, p99_us}. */
 json_t *metrics_json(const struct metrics_spec *specs, const void *values);
-/* Rows of a Markdown table, for docs/COUNTERS.md. */
+/* Rows of a Markdown table, for docs/COUNTERS.md: name, type, help. No heading. */
 void metrics_markdown(const char *service, const struct metrics_spec *specs, FILE *out);
 
 #endif
