@@ -424,8 +424,9 @@ static int tidy_lines(struct http_head *head, struct http_refusal *why)
         for (size_t k = 0; k < line->name_size; k++)
             line->name[k] = (char)tolower((unsigned char)line->name[k]);
         line->name[line->name_size] = '\0';
-        if (line->value == NULL)
-            line->value = line->name + line->name_size; /* empty: the NUL there */
+        /* llhttp finds an empty value at the start of the next line: use the NUL here. */
+        if (line->value_size == 0)
+            line->value = line->name + line->name_size;
         while (line->value_size > 0 && (line->value[line->value_size - 1] == ' ' ||
                                         line->value[line->value_size - 1] == '\t'))
             line->value_size--;
