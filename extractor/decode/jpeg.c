@@ -10,6 +10,7 @@
  */
 #include "extractor/decode/internal.h"
 
+#include <inttypes.h>
 #include <setjmp.h>
 #include <stdio.h>
 #include <string.h>
@@ -34,21 +35,40 @@ struct session {
     struct decode_error *error;
 };
 
-static void leave(struct session *s)
+static _Noreturn void leave(struct session *s)
 {
     longjmp(s->jump, 1);
 }
 
-static void on_error(j_common_ptr cinfo)
+static void fail_ended(struct session *s)
+{
+    decode_fail(s->error, DECODE_UNDECODABLE,
+                "The JPEG ends after %zu bytes, before its picture does.", s->size);
+}
+
+/* libjpeg has its own bound, below DECODE_SIDE_MAX_PX, and tests it in the header. */
+static void fail_side(struct session *s)
+{
+    uint64_t width = s->cinfo.image_width, height = s->cinfo.image_height;
+    uint64_t side = width > height ? width : height;
+    decode_fail(s->error, DECODE_TOO_MANY_PIXELS,
+                "A side of the JPEG has %" PRIu64 " pixels, at most %ld are decoded.",
+                side, JPEG_MAX_DIMENSION);
+    s->error->limit = JPEG_MAX_DIMENSION;
+    s->error->actual = side;
+}
+
+static _Noreturn void on_error(j_common_ptr cinfo)
 {
     struct session *s = cinfo->client_data;
     char text[JMSG_LENGTH_MAX];
     cinfo->err->format_message(cinfo, text);
     if (cinfo->err->msg_code == JERR_OUT_OF_MEMORY)
         decode_fail_memory(s->error);
+    else if (cinfo->err->msg_code == JERR_IMAGE_TOO_BIG)
+        fail_side(s);
     else if (s->ended)
-        decode_fail(s->error, DECODE_UNDECODABLE,
-                    "The JPEG ends after %zu bytes, before its picture.", s->size);
+        fail_ended(s);
     else
         decode_fail(s->error, DECODE_UNDECODABLE, "The JPEG cannot be read: %.100s.",
                     text);
@@ -161,7 +181,7 @@ static int run_probe(struct session *s, struct decode_info *out)
     return 0;
 }
 
-static void fail_and_leave(struct session *s, const char *sentence)
+static _Noreturn void fail_and_leave(struct session *s, const char *sentence)
 {
     decode_fail(s->error, DECODE_UNDECODABLE, "%s", sentence);
     leave(s);
@@ -229,10 +249,10 @@ static int run_decode(struct session *s)
     jpeg_start_decompress(c);
     read_rows(s);
     /* The arithmetic decoder does not tell when it runs dry. */
-    if (s->data_missing || (s->ended && (jpeg_has_multiple_scans(c) || c->arith_code)))
-        return decode_fail(s->error, DECODE_UNDECODABLE,
-                           "The JPEG ends after %zu bytes, before its picture does.",
-                           s->size);
+    if (s->data_missing || (s->ended && (jpeg_has_multiple_scans(c) || c->arith_code))) {
+        fail_ended(s);
+        return -1;
+    }
     return 0;
 }
 

@@ -78,7 +78,7 @@ static int probe(const uint8_t *bytes, size_t size, struct decode_info *out,
     return 0;
 }
 
-static void on_error(png_structp png, png_const_charp message)
+static _Noreturn void on_error(png_structp png, png_const_charp message)
 {
     struct session *s = png_get_error_ptr(png);
     decode_fail(s->error, DECODE_UNDECODABLE, "The PNG cannot be read: %.100s.", message);

@@ -22,13 +22,13 @@ struct session {
     int err;
 };
 
-static void leave(struct session *s, int err)
+static _Noreturn void leave(struct session *s, int err)
 {
     s->err = err;
     longjmp(s->jump, 1);
 }
 
-static void on_error(png_structp png, png_const_charp message)
+static _Noreturn void on_error(png_structp png, png_const_charp message)
 {
     (void)message; /* memory is all that can lack */
     leave(png_get_error_ptr(png), -ENOMEM);
