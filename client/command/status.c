@@ -1,0 +1,295 @@
+/*
+ * status.c - `siftmesh status`, `scale` and `drain`: an operator's view and hand.
+ */
+#include "client/command/command.h"
+
+#include <getopt.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sysexits.h>
+#include <time.h>
+
+#define CONTROL_TIMEOUT_MS 5000
+#define SLOTS_MAX          4096
+#define HOLD_DEFAULT_S     3600
+
+struct control {
+    char front[512];
+    bool json;
+    long hold_s;
+    const char *word; /* the one argument, or NULL */
+};
+
+/* Options that the three commands share. 0, an exit code, or -1 for --help. */
+static int parse(struct control *control, int argc, char **argv)
+{
+    static const struct option options[] = {{"zmq", required_argument, NULL, 'z'},
+                                            {"runtime-dir", required_argument, NULL, 'r'},
+                                            {"json", no_argument, NULL, 'j'},
+                                            {"for", required_argument, NULL, 'f'},
+                                            {"help", no_argument, NULL, 'h'},
+                                            {0}};
+    const char *front = NULL, *dir = NULL;
+    int c;
+
+    control->hold_s = HOLD_DEFAULT_S;
+    while ((c = getopt_long(argc, argv, "h", options, NULL)) != -1) {
+        if (c == 'z')
+            front = optarg;
+        else if (c == 'r')
+            dir = optarg;
+        else if (c == 'j')
+            control->json = true;
+        else if (c == 'f')
+            control->hold_s = strtol(optarg, NULL, 10);
+        else
+            return c == 'h' ? -1 : EX_USAGE;
+    }
+    control->word = optind < argc ? argv[optind] : NULL;
+    if (optind + 1 < argc || control->hold_s < 1 || control->hold_s > 7 * 86400) {
+        fprintf(stderr, "siftmesh %s: bad arguments; --help tells more\n", argv[0]);
+        return EX_USAGE;
+    }
+    return command_front(front, dir, control->front, sizeof control->front) ? 0
+                                                                            : EX_USAGE;
+}
+
+static int report(const char *what, int err, const struct siftmesh_result *result)
+{
+    if (err < 0) {
+        fprintf(stderr, "siftmesh %s: no answer: %s\n", what, strerror(-err));
+        return EX_TEMPFAIL;
+    }
+    if (result->status != PROTO_STATUS_OK) {
+        fprintf(stderr, "siftmesh %s: %s: %s\n", what, proto_status_code(result->status),
+                result->outcome.detail);
+        return command_exit_code(result->status);
+    }
+    return EX_OK;
+}
+
+/* ---- status ---- */
+
+static double number(const json_t *object, const char *name)
+{
+    return json_number_value(json_object_get(object, name));
+}
+
+static const char *text(const json_t *object, const char *name)
+{
+    const char *value = json_string_value(json_object_get(object, name));
+    return value != NULL ? value : "-";
+}
+
+static void print_services(const json_t *services)
+{
+    const char *name;
+    json_t *service, *queue;
+    size_t i;
+
+    printf("\n%-9s %7s %7s %8s %8s  %s\n", "service", "slots", "target", "running",
+           "workers", "queued high/normal/batch, MiB");
+    json_object_foreach ((json_t *)services, name, service) {
+        double jobs[3] = {0}, bytes = 0;
+        json_array_foreach (json_object_get(service, "queues"), i, queue) {
+            if (i < 3)
+                jobs[i] = number(queue, "jobs");
+            bytes += number(queue, "bytes");
+        }
+        printf("%-9s %7.0f %7.0f %8.0f %8.0f  %.0f/%.0f/%.0f, %.1f\n", name,
+               number(service, "slots"), number(service, "target"),
+               number(service, "running"), number(service, "workers"), jobs[0], jobs[1],
+               jobs[2], bytes / 1048576);
+    }
+}
+
+static void print_slots(const json_t *worker)
+{
+    json_t *slots = json_object_get(json_object_get(worker, "stats"), "slots_list"),
+           *slot;
+    size_t i;
+
+    json_array_foreach (slots, i, slot) {
+        printf("    slot %-4.0f %-9s pid %-8.0f %6.0f jobs %8.1f MiB\n",
+               number(slot, "slot"), text(slot, "state"), number(slot, "pid"),
+               number(slot, "jobs"), number(slot, "rss_bytes") / 1048576);
+    }
+}
+
+static void print_peers(const json_t *stats)
+{
+    json_t *peer;
+    size_t i;
+
+    printf("\nworkers\n");
+    json_array_foreach (json_object_get(stats, "workers"), i, peer) {
+        printf("  %-34s %-8s credit %.0f\n", text(peer, "name"), text(peer, "service"),
+               number(peer, "credit"));
+        print_slots(peer);
+    }
+    printf("clients\n");
+    json_array_foreach (json_object_get(stats, "clients"), i, peer)
+        printf("  %-34s %-8s open %.0f\n", text(peer, "name"), text(peer, "role"),
+               number(peer, "open"));
+}
+
+static void print_cache(const json_t *stats)
+{
+    json_t *peer;
+    size_t i;
+
+    json_array_foreach (json_object_get(stats, "workers"), i, peer) {
+        json_t *s = json_object_get(peer, "stats");
+        if (strcmp(text(peer, "service"), "cache") != 0)
+            continue;
+        double hits = number(s, "hits"), misses = number(s, "misses");
+        printf("\ncache     %.0f results, %.1f MiB; hits %.0f, misses %.0f (%.0f %%)\n",
+               number(s, "entries"), number(s, "bytes") / 1048576, hits, misses,
+               hits + misses > 0 ? 100 * hits / (hits + misses) : 0.0);
+    }
+}
+
+static void print_status(const json_t *stats)
+{
+    printf("broker    epoch %.0f, up %.0f s, mode %s, open jobs %.0f, %.1f MiB\n",
+           number(stats, "epoch"), number(stats, "uptime_s"), text(stats, "mode"),
+           number(stats, "jobs"), number(stats, "bytes") / 1048576);
+    print_services(json_object_get(stats, "services"));
+    print_peers(stats);
+    print_cache(stats);
+}
+
+int command_status(int argc, char **argv)
+{
+    struct control control = {0};
+    struct siftmesh_result result = {0};
+    int code = parse(&control, argc, argv);
+
+    if (code != 0) {
+        if (code < 0)
+            printf("Usage: siftmesh status [--json] [--zmq URL | --runtime-dir DIR]\n"
+                   "Show services, slots, queues and cache on one screen.\n");
+        return code < 0 ? EX_OK : code;
+    }
+    struct siftmesh *mesh = command_connect(control.front);
+    if (mesh == NULL)
+        return EX_UNAVAILABLE;
+    int err = siftmesh_control(mesh, PROTO_STATS, NULL, PROTO_STATS, NULL,
+                               CONTROL_TIMEOUT_MS, &result);
+    code = report("status", err, &result);
+    json_t *stats = result.bytes != NULL
+                        ? json_loadb((char *)result.bytes, result.size, 0, NULL)
+                        : NULL;
+    if (code == EX_OK && stats == NULL)
+        code = EX_PROTOCOL;
+    else if (code == EX_OK && control.json)
+        printf("%.*s\n", (int)result.size, (char *)result.bytes);
+    else if (code == EX_OK)
+        print_status(stats);
+    json_decref(stats);
+    siftmesh_result_free(&result);
+    siftmesh_close(mesh);
+    return code;
+}
+
+/* ---- scale and drain ---- */
+
+static bool parse_number(const char *word, long min, long max, long *out)
+{
+    char *end;
+
+    if (word == NULL || *word == '\0')
+        return false;
+    *out = strtol(word, &end, 10);
+    return *end == '\0' && *out >= min && *out <= max;
+}
+
+static int scale(struct control *control, long target)
+{
+    struct siftmesh_result result = {0};
+    struct proto_scaled scaled = {0};
+    struct timespec now;
+    struct siftmesh *mesh = command_connect(control->front);
+
+    if (mesh == NULL)
+        return EX_UNAVAILABLE;
+    clock_gettime(CLOCK_REALTIME, &now);
+    struct proto_scale body = {.service = "extract",
+                               .target = (uint64_t)target,
+                               .seq = (uint64_t)now.tv_sec * 1000 +
+                                      (uint64_t)now.tv_nsec / 1000000,
+                               .ttl_ms = (uint64_t)control->hold_s * 1000,
+                               .source = "operator",
+                               .reason = "siftmesh scale"};
+    int err = siftmesh_control(mesh, PROTO_SCALE, &body, PROTO_SCALED, &scaled,
+                               CONTROL_TIMEOUT_MS, &result);
+    int code = report("scale", err, &result);
+    if (code == EX_OK)
+        printf("target %llu, slots now %llu of at most %llu, running %llu%s%s\n",
+               (unsigned long long)scaled.target, (unsigned long long)scaled.slots,
+               (unsigned long long)scaled.slots_max, (unsigned long long)scaled.running,
+               scaled.reason[0] ? ": " : "", scaled.reason);
+    siftmesh_result_free(&result);
+    siftmesh_close(mesh);
+    return code;
+}
+
+int command_scale(int argc, char **argv)
+{
+    struct control control = {0};
+    long target;
+    int code = parse(&control, argc, argv);
+
+    if (code < 0) {
+        printf("Usage: siftmesh scale N [--for SECONDS] [--zmq URL | --runtime-dir DIR]\n"
+               "Run at most N extractor slots, for an hour unless --for says otherwise;\n"
+               "0 takes the number back. The monitor may still ask for fewer.\n");
+        return EX_OK;
+    }
+    if (code != 0)
+        return code;
+    if (!parse_number(control.word, 0, SLOTS_MAX, &target)) {
+        fprintf(stderr, "siftmesh scale: N is %s, must be 0 to %d slots\n",
+                control.word ? control.word : "missing", SLOTS_MAX);
+        return EX_USAGE;
+    }
+    return scale(&control, target);
+}
+
+int command_drain(int argc, char **argv)
+{
+    struct control control = {0};
+    struct siftmesh_result result = {0};
+    struct proto_drain answer = {0};
+    long slot;
+    int code = parse(&control, argc, argv);
+
+    if (code < 0) {
+        printf(
+            "Usage: siftmesh drain SLOT [--zmq URL | --runtime-dir DIR]\n"
+            "Let a slot finish the job in hand and be replaced by a new one; `siftmesh\n"
+            "status` shows the numbers.\n");
+        return EX_OK;
+    }
+    if (code != 0)
+        return code;
+    if (!parse_number(control.word, 1, 1000000, &slot)) {
+        fprintf(stderr, "siftmesh drain: SLOT is %s, must be 1 or more\n",
+                control.word ? control.word : "missing");
+        return EX_USAGE;
+    }
+    struct siftmesh *mesh = command_connect(control.front);
+    if (mesh == NULL)
+        return EX_UNAVAILABLE;
+    struct proto_drain body = {.slot = (uint64_t)slot};
+    int err = siftmesh_control(mesh, PROTO_DRAIN, &body, PROTO_DRAIN, &answer,
+                               CONTROL_TIMEOUT_MS, &result);
+    code = report("drain", err, &result);
+    if (code == EX_OK)
+        printf("slot %ld drains\n", slot);
+    siftmesh_result_free(&result);
+    siftmesh_close(mesh);
+    return code;
+}
