@@ -14,11 +14,9 @@
  * cannot fail. Ghosts count in the bound with what they really cost; they are few enough
  * to cost at most a sixteenth of it, and together stand for no more value bytes than main
  * holds.
- *
- * The table is a linear hash: an insertion splits at most one bucket, and a call that
- * may remove joins at most JOINS_MAX, so no request ever pays for a rehash of everything.
- */
+ * */
 #include "runtime/hotcache.h"
+#include "runtime/hotcache_table.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -35,22 +33,15 @@
  * as it is: a million entries that were all read three times would stop the loop. */
 #define SECOND_CHANCES_MAX 256
 
-enum place { NOWHERE, SMALL, MAIN, GHOST, PLACES };
+/* One call joins at most this many buckets of a table that has become too large. */
+#define JOINS_MAX 4
 
-struct entry {
-    struct entry *next_in_bucket;
-    struct entry *newer, *older; /* in its queue */
-    uint64_t hash, expires_us;
-    struct hotcache_value *value; /* NULL: a ghost */
-    size_t value_bytes;           /* kept of a ghost too */
-    uint8_t place, reads, key_bytes;
-    uint8_t key[];
-};
+enum place { NOWHERE, SMALL, MAIN, GHOST, PLACES };
 
 /* The overheads promised in hotcache.h cover what malloc(3) takes: 16 bytes a block, two
  * bucket pointers. */
 #define BLOCK_BYTES 16
-static_assert(sizeof(struct entry) + HOTCACHE_KEY_BYTES_MAX + BLOCK_BYTES +
+static_assert(sizeof(struct hotcache_entry) + HOTCACHE_KEY_BYTES_MAX + BLOCK_BYTES +
                       2 * sizeof(void *) <=
                   HOTCACHE_GHOST_BYTES,
               "a ghost costs more than it counts");
@@ -59,18 +50,9 @@ static_assert(HOTCACHE_GHOST_BYTES + sizeof(struct hotcache_value) + 2 * BLOCK_B
               "an entry costs more than it counts");
 
 struct queue {
-    struct entry *newest, *oldest;
+    struct hotcache_entry *newest, *oldest;
     size_t entries;
     size_t value_bytes; /* for ghosts: of the values that they had */
-};
-
-/* Buckets in segments, so that the table grows without being copied. */
-#define SEGMENT_BUCKETS 512
-
-#define JOINS_MAX 4
-
-struct segment {
-    struct entry *bucket[SEGMENT_BUCKETS];
 };
 
 struct hotcache {
@@ -78,9 +60,7 @@ struct hotcache {
     struct queue queue[PLACES];
     struct hotcache_counters counters;
 
-    struct segment **segments;
-    size_t segments_max;
-    size_t buckets; /* in use: at least SEGMENT_BUCKETS */
+    struct hotcache_table table;
 
     size_t sweep_bucket, sweep_skip; /* where the next sweep goes on */
 };
@@ -119,123 +99,9 @@ void hotcache_value_unref(struct hotcache_value *value)
         value->destroy(value);
 }
 
-/* ---- table ---- */
-
-static uint64_t mix(uint64_t x)
-{
-    x ^= x >> 32;
-    x *= UINT64_C(0xd6e8feb86659fd93);
-    x ^= x >> 32;
-    x *= UINT64_C(0xd6e8feb86659fd93);
-    return x ^ x >> 32;
-}
-
-static uint64_t hash_key(const uint8_t *key, size_t key_bytes)
-{
-    uint64_t hash = key_bytes;
-    for (size_t i = 0; i < key_bytes; i += 8) {
-        uint64_t word = 0;
-        memcpy(&word, key + i, key_bytes - i < 8 ? key_bytes - i : 8);
-        hash = mix(hash ^ word);
-    }
-    return hash;
-}
-
-static struct entry **bucket_at(const struct hotcache *cache, size_t index)
-{
-    return &cache->segments[index / SEGMENT_BUCKETS]->bucket[index % SEGMENT_BUCKETS];
-}
-
-/* Buckets below the highest power of two that fits are hashed by one bit more when
- * that bucket is there already. */
-static size_t bucket_index(const struct hotcache *cache, uint64_t hash)
-{
-    size_t low = (size_t)1 << (63 - __builtin_clzll(cache->buckets));
-    size_t index = hash & (2 * low - 1);
-    return index < cache->buckets ? index : index & (low - 1);
-}
-
-static struct entry **find(const struct hotcache *cache, const uint8_t *key,
-                           size_t key_bytes, uint64_t hash)
-{
-    struct entry **at = bucket_at(cache, bucket_index(cache, hash));
-    while (*at != NULL && ((*at)->hash != hash || (*at)->key_bytes != key_bytes ||
-                           memcmp((*at)->key, key, key_bytes) != 0))
-        at = &(*at)->next_in_bucket;
-    return at;
-}
-
-static size_t table_entries(const struct hotcache *cache)
-{
-    return cache->queue[SMALL].entries + cache->queue[MAIN].entries +
-           cache->queue[GHOST].entries;
-}
-
-/* Room for one segment more; false when there is no memory, which only makes chains
- * longer. */
-static bool add_segment(struct hotcache *cache)
-{
-    size_t used = cache->buckets / SEGMENT_BUCKETS;
-    if (used == cache->segments_max) {
-        size_t max = used == 0 ? 8 : 2 * used;
-        struct segment **segments = realloc(cache->segments, max * sizeof segments[0]);
-        if (segments == NULL)
-            return false;
-        cache->segments = segments;
-        cache->segments_max = max;
-    }
-    cache->segments[used] = calloc(1, sizeof(struct segment));
-    return cache->segments[used] != NULL;
-}
-
-/* Split the bucket whose turn it is. */
-static void grow_table(struct hotcache *cache)
-{
-    if (cache->buckets % SEGMENT_BUCKETS == 0 && !add_segment(cache))
-        return;
-    size_t low = (size_t)1 << (63 - __builtin_clzll(cache->buckets));
-    struct entry **from = bucket_at(cache, cache->buckets - low);
-    struct entry **to = bucket_at(cache, cache->buckets);
-    cache->buckets++;
-
-    while (*from != NULL) {
-        struct entry *entry = *from;
-        if (bucket_at(cache, bucket_index(cache, entry->hash)) == to) {
-            *from = entry->next_in_bucket;
-            entry->next_in_bucket = *to;
-            *to = entry;
-        } else {
-            from = &entry->next_in_bucket;
-        }
-    }
-}
-
-/* Join the last bucket to the one it was split from. */
-static void shrink_table(struct hotcache *cache)
-{
-    struct entry *joining = *bucket_at(cache, --cache->buckets);
-    size_t low = (size_t)1 << (63 - __builtin_clzll(cache->buckets));
-    struct entry **end = bucket_at(cache, cache->buckets - low);
-
-    while (*end != NULL)
-        end = &(*end)->next_in_bucket;
-    *end = joining;
-    if (cache->buckets % SEGMENT_BUCKETS == 0)
-        free(cache->segments[cache->buckets / SEGMENT_BUCKETS]);
-}
-
-/* At the end of what may delete: nobody holds a pointer into the table then. */
-static void fit_table(struct hotcache *cache, size_t joins)
-{
-    for (; joins > 0 && cache->buckets > SEGMENT_BUCKETS &&
-           table_entries(cache) < cache->buckets / 2;
-         joins--)
-        shrink_table(cache);
-}
-
 /* ---- queues ---- */
 
-static void queue_remove(struct queue *queue, struct entry *entry)
+static void queue_remove(struct queue *queue, struct hotcache_entry *entry)
 {
     *(entry->newer != NULL ? &entry->newer->older : &queue->newest) = entry->older;
     *(entry->older != NULL ? &entry->older->newer : &queue->oldest) = entry->newer;
@@ -243,7 +109,7 @@ static void queue_remove(struct queue *queue, struct entry *entry)
     queue->value_bytes -= entry->value_bytes;
 }
 
-static void queue_add(struct queue *queue, struct entry *entry)
+static void queue_add(struct queue *queue, struct hotcache_entry *entry)
 {
     entry->newer = NULL;
     entry->older = queue->newest;
@@ -268,7 +134,8 @@ static void update_gauges(struct hotcache *cache)
 }
 
 /* To the newest end of the queue of `place`. Moving to GHOST gives up the value. */
-static void move_to(struct hotcache *cache, struct entry *entry, enum place place)
+static void move_to(struct hotcache *cache, struct hotcache_entry *entry,
+                    enum place place)
 {
     struct hotcache_value *dropped = NULL;
 
@@ -286,19 +153,20 @@ static void move_to(struct hotcache *cache, struct entry *entry, enum place plac
 }
 
 /* `at` is what points to the entry in the table. */
-static void delete_at(struct hotcache *cache, struct entry **at)
+static void delete_at(struct hotcache *cache, struct hotcache_entry **at)
 {
-    struct entry *entry = *at;
+    struct hotcache_entry *entry = *at;
 
-    *at = entry->next_in_bucket;
+    hotcache_table_take(&cache->table, at);
     move_to(cache, entry, NOWHERE);
     hotcache_value_unref(entry->value);
     free(entry);
 }
 
-static void delete_entry(struct hotcache *cache, const struct entry *entry)
+static void delete_entry(struct hotcache *cache, const struct hotcache_entry *entry)
 {
-    delete_at(cache, find(cache, entry->key, entry->key_bytes, entry->hash));
+    delete_at(cache, hotcache_table_find(&cache->table, entry->key, entry->key_bytes,
+                                         entry->hash));
 }
 
 /* ---- eviction ---- */
@@ -322,7 +190,7 @@ static bool evict_step(struct hotcache *cache, bool now)
     bool from_small =
         main->entries == 0 ||
         (small->entries > 0 && queue_cost(cache, SMALL) > cache->bytes_max / SMALL_PART);
-    struct entry *oldest = from_small ? small->oldest : main->oldest;
+    struct hotcache_entry *oldest = from_small ? small->oldest : main->oldest;
 
     if (!now && from_small && oldest->reads >= READS_TO_PROMOTE) {
         oldest->reads = 0;
@@ -367,12 +235,10 @@ struct hotcache *hotcache_new(size_t bytes_max)
     if (cache == NULL)
         return NULL;
     cache->bytes_max = bytes_max;
-    if (!add_segment(cache)) {
-        free(cache->segments);
+    if (hotcache_table_init(&cache->table) < 0) {
         free(cache);
         return NULL;
     }
-    cache->buckets = SEGMENT_BUCKETS;
     return cache;
 }
 
@@ -381,8 +247,7 @@ void hotcache_free(struct hotcache *cache)
     if (cache == NULL)
         return;
     hotcache_clear(cache);
-    free(cache->segments[0]);
-    free(cache->segments);
+    hotcache_table_free(&cache->table);
     free(cache);
 }
 
@@ -391,14 +256,15 @@ void hotcache_clear(struct hotcache *cache)
     for (int place = SMALL; place <= GHOST; place++)
         while (cache->queue[place].oldest != NULL)
             delete_entry(cache, cache->queue[place].oldest);
-    fit_table(cache, SIZE_MAX);
+    hotcache_table_fit(&cache->table, SIZE_MAX);
 }
 
 struct hotcache_value *hotcache_get(struct hotcache *cache, const void *key,
                                     size_t key_bytes, uint64_t now_us)
 {
-    struct entry **at = find(cache, key, key_bytes, hash_key(key, key_bytes));
-    struct entry *entry = *at;
+    struct hotcache_entry **at = hotcache_table_find(&cache->table, key, key_bytes,
+                                                     hotcache_table_hash(key, key_bytes));
+    struct hotcache_entry *entry = *at;
 
     if (entry != NULL && entry->value != NULL && now_us < entry->expires_us) {
         cache->counters.hits++;
@@ -410,27 +276,23 @@ struct hotcache_value *hotcache_get(struct hotcache *cache, const void *key,
     if (entry != NULL && entry->value != NULL) {
         cache->counters.expired++;
         delete_at(cache, at);
-        fit_table(cache, JOINS_MAX);
+        hotcache_table_fit(&cache->table, JOINS_MAX);
     }
     return NULL;
 }
 
 /* Into the table, in no queue yet. NULL: out of memory. */
-static struct entry *insert(struct hotcache *cache, const void *key, size_t key_bytes,
-                            uint64_t hash)
+static struct hotcache_entry *insert(struct hotcache *cache, const void *key,
+                                     size_t key_bytes, uint64_t hash)
 {
-    struct entry *entry = malloc(sizeof *entry + key_bytes);
+    struct hotcache_entry *entry = malloc(sizeof *entry + key_bytes);
     if (entry == NULL)
         return NULL;
-    *entry =
-        (struct entry){.hash = hash, .place = NOWHERE, .key_bytes = (uint8_t)key_bytes};
+    *entry = (struct hotcache_entry){
+        .hash = hash, .place = NOWHERE, .key_bytes = (uint8_t)key_bytes};
     memcpy(entry->key, key, key_bytes);
 
-    if (table_entries(cache) >= cache->buckets)
-        grow_table(cache);
-    struct entry **bucket = bucket_at(cache, bucket_index(cache, hash));
-    entry->next_in_bucket = *bucket;
-    *bucket = entry;
+    hotcache_table_insert(&cache->table, entry);
     return entry;
 }
 
@@ -439,8 +301,9 @@ int hotcache_put(struct hotcache *cache, const void *key, size_t key_bytes,
 {
     if (key_bytes > HOTCACHE_KEY_BYTES_MAX)
         return -EINVAL;
-    uint64_t hash = hash_key(key, key_bytes);
-    struct entry **at = find(cache, key, key_bytes, hash), *entry = *at;
+    uint64_t hash = hotcache_table_hash(key, key_bytes);
+    struct hotcache_entry **at = hotcache_table_find(&cache->table, key, key_bytes, hash),
+                          *entry = *at;
     size_t limit = cache->bytes_max / VALUE_PART;
 
     if (limit < HOTCACHE_ENTRY_BYTES || value->size > limit - HOTCACHE_ENTRY_BYTES) {
@@ -471,32 +334,34 @@ int hotcache_put(struct hotcache *cache, const void *key, size_t key_bytes,
     cache->counters.inserted++;
     move_to(cache, entry, place);
     hotcache_value_unref(older);
-    fit_table(cache, JOINS_MAX);
+    hotcache_table_fit(&cache->table, JOINS_MAX);
     return 0;
 }
 
 bool hotcache_remove(struct hotcache *cache, const void *key, size_t key_bytes)
 {
-    struct entry **at = find(cache, key, key_bytes, hash_key(key, key_bytes));
+    struct hotcache_entry **at = hotcache_table_find(&cache->table, key, key_bytes,
+                                                     hotcache_table_hash(key, key_bytes));
     if (*at == NULL)
         return false;
     bool kept = (*at)->value != NULL;
     delete_at(cache, at); /* a ghost too: a purged key starts anew */
-    fit_table(cache, JOINS_MAX);
+    hotcache_table_fit(&cache->table, JOINS_MAX);
     return kept;
 }
 
 void hotcache_sweep(struct hotcache *cache, uint64_t now_us, size_t most)
 {
     size_t joins = most;
-    size_t buckets = most + SEGMENT_BUCKETS; /* empty ones are bounded too */
-    if (buckets > cache->buckets || buckets < most)
-        buckets = cache->buckets; /* once round */
+    size_t buckets = most + HOTCACHE_TABLE_BUCKETS_MIN; /* empty ones are bounded too */
+    if (buckets > cache->table.buckets || buckets < most)
+        buckets = cache->table.buckets; /* once round */
 
     while (most > 0 && buckets > 0) {
-        if (cache->sweep_bucket >= cache->buckets)
+        if (cache->sweep_bucket >= cache->table.buckets)
             cache->sweep_bucket = cache->sweep_skip = 0;
-        struct entry **at = bucket_at(cache, cache->sweep_bucket);
+        struct hotcache_entry **at =
+            hotcache_table_bucket(&cache->table, cache->sweep_bucket);
         for (size_t i = 0; i < cache->sweep_skip && *at != NULL; i++)
             at = &(*at)->next_in_bucket;
 
@@ -515,7 +380,7 @@ void hotcache_sweep(struct hotcache *cache, uint64_t now_us, size_t most)
             buckets--;
         }
     }
-    fit_table(cache, joins);
+    hotcache_table_fit(&cache->table, joins);
 }
 
 void hotcache_resize(struct hotcache *cache, size_t bytes_max)
@@ -523,7 +388,7 @@ void hotcache_resize(struct hotcache *cache, size_t bytes_max)
     cache->bytes_max = bytes_max;
     trim_ghosts(cache);
     make_room(cache, 0);
-    fit_table(cache, SIZE_MAX);
+    hotcache_table_fit(&cache->table, SIZE_MAX);
 }
 
 const struct hotcache_counters *hotcache_counters(const struct hotcache *cache)
@@ -537,12 +402,14 @@ static bool queue_consistent(const struct hotcache *cache, enum place place)
 {
     const struct queue *queue = &cache->queue[place];
     size_t entries = 0, value_bytes = 0;
-    const struct entry *newer = NULL;
+    const struct hotcache_entry *newer = NULL;
 
-    for (const struct entry *e = queue->newest; e != NULL; newer = e, e = e->older) {
-        bool right = e->newer == newer && e->place == place && e->reads <= READS_MAX &&
-                     (e->value == NULL) == (place == GHOST) &&
-                     *find(cache, e->key, e->key_bytes, e->hash) == e;
+    for (const struct hotcache_entry *e = queue->newest; e != NULL;
+         newer = e, e = e->older) {
+        bool right =
+            e->newer == newer && e->place == place && e->reads <= READS_MAX &&
+            (e->value == NULL) == (place == GHOST) &&
+            *hotcache_table_find(&cache->table, e->key, e->key_bytes, e->hash) == e;
         if (!right)
             return false;
         entries++;
@@ -556,16 +423,16 @@ bool hotcache_consistent(const struct hotcache *cache)
 {
     size_t in_table = 0, bytes = 0, entries = 0;
 
-    for (size_t i = 0; i < cache->buckets; i++)
-        for (const struct entry *e = *bucket_at(cache, i); e != NULL;
-             e = e->next_in_bucket) {
+    for (size_t i = 0; i < cache->table.buckets; i++)
+        for (const struct hotcache_entry *e = *hotcache_table_bucket(&cache->table, i);
+             e != NULL; e = e->next_in_bucket) {
             in_table++;
             entries += e->value != NULL;
             bytes += e->value != NULL ? HOTCACHE_ENTRY_BYTES + e->value->size
                                       : HOTCACHE_GHOST_BYTES;
         }
     return queue_consistent(cache, SMALL) && queue_consistent(cache, MAIN) &&
-           queue_consistent(cache, GHOST) && in_table == table_entries(cache) &&
+           queue_consistent(cache, GHOST) && in_table == cache->table.entries &&
            bytes == cache->counters.bytes && entries == cache->counters.entries &&
            bytes <= cache->bytes_max &&
            queue_cost(cache, GHOST) <= cache->bytes_max / GHOST_PART;
