@@ -1,0 +1,419 @@
+/*
+ * Two pools, two hash tables, three lists; all links are indexes into the pools.
+ *
+ *   entries: one for each lease that holds. Found by key (chains in `by_key`); in the
+ *     order of their ends in the list oldest..youngest: every lease lasts equally long,
+ *     so the order of grants is the order of ends and no heap is needed.
+ *   waiters: one for each parked get. Found by request id (chains in `by_id`); in the
+ *     order of arrival in the list of their entry. Their deadlines differ, so a tick
+ *     looks at all of them: 3000 are some 10 us, ten times a second.
+ */
+#include "cacher/leases.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define NONE      UINT32_MAX
+#define TABLE_MAX (1u << 20) /* entries or waiters; some 100 MB of each */
+
+struct entry {
+    uint8_t key[PROTO_DIGEST_BYTES];
+    uint64_t lease, expires_us;
+    uint32_t chain; /* next of this hash; next free one in the pool */
+    uint32_t older, younger;
+    uint32_t first, last; /* waiters */
+    uint32_t parked;
+};
+
+struct waiter {
+    struct cacher_ticket ticket;
+    uint32_t entry; /* NONE: free */
+    uint32_t chain; /* next of this hash; next free one in the pool */
+    uint32_t before, after;
+};
+
+struct cacher_leases {
+    struct cacher_leases_limits limits;
+    struct cacher_leases_counters counters;
+    cacher_answer_fn *answer;
+    void *arg;
+    uint64_t next_lease;
+    struct entry *entries;
+    struct waiter *waiters;
+    uint32_t *by_key, *by_id; /* heads of chains */
+    uint32_t key_mask, id_mask;
+    uint32_t free_entry, free_waiter;
+    uint32_t oldest, youngest; /* entries */
+};
+
+static uint32_t *table_new(uint32_t most, uint32_t *mask)
+{
+    uint32_t size = 16;
+    while (size < most)
+        size *= 2;
+    uint32_t *heads = malloc(size * sizeof heads[0]);
+    if (heads != NULL)
+        memset(heads, 0xff, size * sizeof heads[0]);
+    *mask = size - 1;
+    return heads;
+}
+
+static void pools_init(struct cacher_leases *leases)
+{
+    for (uint32_t i = 0; i < leases->limits.leases_max; i++)
+        leases->entries[i].chain = i + 1 < leases->limits.leases_max ? i + 1 : NONE;
+    for (uint32_t i = 0; i < leases->limits.parked_max; i++) {
+        leases->waiters[i].entry = NONE;
+        leases->waiters[i].chain = i + 1 < leases->limits.parked_max ? i + 1 : NONE;
+    }
+    leases->oldest = leases->youngest = NONE;
+}
+
+struct cacher_leases *cacher_leases_new(const struct cacher_leases_limits *limits,
+                                        cacher_answer_fn *answer, void *arg)
+{
+    if (limits->leases_max == 0 || limits->parked_max == 0 ||
+        limits->parked_key_max == 0 || limits->leases_max > TABLE_MAX ||
+        limits->parked_max > TABLE_MAX || limits->lease_us == 0)
+        return NULL;
+
+    struct cacher_leases *leases = calloc(1, sizeof *leases);
+    if (leases == NULL)
+        return NULL;
+    leases->limits = *limits;
+    leases->answer = answer;
+    leases->arg = arg;
+    leases->next_lease = limits->first;
+    leases->entries = calloc(limits->leases_max, sizeof leases->entries[0]);
+    leases->waiters = calloc(limits->parked_max, sizeof leases->waiters[0]);
+    leases->by_key = table_new(limits->leases_max, &leases->key_mask);
+    leases->by_id = table_new(limits->parked_max, &leases->id_mask);
+    if (leases->entries == NULL || leases->waiters == NULL || leases->by_key == NULL ||
+        leases->by_id == NULL) {
+        cacher_leases_free(leases);
+        return NULL;
+    }
+    pools_init(leases);
+    return leases;
+}
+
+void cacher_leases_free(struct cacher_leases *leases)
+{
+    if (leases == NULL)
+        return;
+    free(leases->entries);
+    free(leases->waiters);
+    free(leases->by_key);
+    free(leases->by_id);
+    free(leases);
+}
+
+/* Keys and ids come from peers; the seed keeps them from choosing a chain. */
+static uint32_t hash(uint64_t seed, const uint8_t *bytes, size_t size)
+{
+    uint64_t mixed = seed;
+    for (size_t i = 0; i + 8 <= size; i += 8) {
+        uint64_t word;
+        memcpy(&word, bytes + i, sizeof word);
+        mixed = (mixed ^ word) * 0x9e3779b97f4a7c15u;
+        mixed ^= mixed >> 32;
+    }
+    return (uint32_t)mixed;
+}
+
+static uint32_t *key_head(struct cacher_leases *leases, const uint8_t *key)
+{
+    return &leases->by_key[hash(leases->limits.seed, key, PROTO_DIGEST_BYTES) &
+                           leases->key_mask];
+}
+
+static uint32_t *id_head(struct cacher_leases *leases, const struct proto_id *id)
+{
+    return &leases->by_id[hash(leases->limits.seed, id->bytes, PROTO_ID_BYTES) &
+                          leases->id_mask];
+}
+
+static uint32_t find_entry(struct cacher_leases *leases, const uint8_t *key)
+{
+    uint32_t i = *key_head(leases, key);
+    while (i != NONE && memcmp(leases->entries[i].key, key, PROTO_DIGEST_BYTES) != 0)
+        i = leases->entries[i].chain;
+    return i;
+}
+
+/* ---- the list of leases by age ---- */
+
+static void age_append(struct cacher_leases *leases, uint32_t i)
+{
+    struct entry *entry = &leases->entries[i];
+    entry->older = leases->youngest;
+    entry->younger = NONE;
+    if (leases->youngest != NONE)
+        leases->entries[leases->youngest].younger = i;
+    else
+        leases->oldest = i;
+    leases->youngest = i;
+}
+
+static void age_remove(struct cacher_leases *leases, uint32_t i)
+{
+    struct entry *entry = &leases->entries[i];
+    if (entry->older != NONE)
+        leases->entries[entry->older].younger = entry->younger;
+    else
+        leases->oldest = entry->younger;
+    if (entry->younger != NONE)
+        leases->entries[entry->younger].older = entry->older;
+    else
+        leases->youngest = entry->older;
+}
+
+/* ---- entries ---- */
+
+static uint64_t grant(struct cacher_leases *leases, uint32_t i, uint64_t now_us)
+{
+    if (leases->next_lease == 0) /* 0 means no lease in messages */
+        leases->next_lease = 1;
+    leases->entries[i].lease = leases->next_lease++;
+    leases->entries[i].expires_us = now_us + leases->limits.lease_us;
+    age_append(leases, i);
+    leases->counters.granted++;
+    return leases->entries[i].lease;
+}
+
+static uint32_t entry_add(struct cacher_leases *leases, const uint8_t *key)
+{
+    uint32_t i = leases->free_entry;
+    if (i == NONE)
+        return NONE;
+    struct entry *entry = &leases->entries[i];
+    leases->free_entry = entry->chain;
+    memcpy(entry->key, key, PROTO_DIGEST_BYTES);
+    entry->first = entry->last = NONE;
+    entry->parked = 0;
+    uint32_t *head = key_head(leases, key);
+    entry->chain = *head;
+    *head = i;
+    leases->counters.leases_now++;
+    return i;
+}
+
+/* The entry has no waiters and has left the list by age. */
+static void entry_remove(struct cacher_leases *leases, uint32_t i)
+{
+    struct entry *entry = &leases->entries[i];
+    assert(entry->parked == 0);
+    uint32_t *link = key_head(leases, entry->key);
+    while (*link != i)
+        link = &leases->entries[*link].chain;
+    *link = entry->chain;
+    entry->chain = leases->free_entry;
+    leases->free_entry = i;
+    leases->counters.leases_now--;
+}
+
+/* ---- waiters ---- */
+
+static uint32_t find_waiter(struct cacher_leases *leases, const struct proto_id *id,
+                            uint8_t attempt)
+{
+    uint32_t i = *id_head(leases, id);
+    while (i != NONE &&
+           (memcmp(&leases->waiters[i].ticket.request, id, sizeof *id) != 0 ||
+            leases->waiters[i].ticket.attempt != attempt))
+        i = leases->waiters[i].chain;
+    return i;
+}
+
+static void waiter_add(struct cacher_leases *leases, uint32_t entry_index,
+                       const struct cacher_ticket *ticket)
+{
+    uint32_t i = leases->free_waiter;
+    struct waiter *waiter = &leases->waiters[i];
+    struct entry *entry = &leases->entries[entry_index];
+
+    leases->free_waiter = waiter->chain;
+    waiter->ticket = *ticket;
+    waiter->entry = entry_index;
+    waiter->before = entry->last;
+    waiter->after = NONE;
+    if (entry->last != NONE)
+        leases->waiters[entry->last].after = i;
+    else
+        entry->first = i;
+    entry->last = i;
+    entry->parked++;
+
+    uint32_t *head = id_head(leases, &ticket->request);
+    waiter->chain = *head;
+    *head = i;
+    leases->counters.parked++;
+    leases->counters.parked_now++;
+}
+
+static struct cacher_ticket waiter_remove(struct cacher_leases *leases, uint32_t i)
+{
+    struct waiter *waiter = &leases->waiters[i];
+    struct entry *entry = &leases->entries[waiter->entry];
+
+    if (waiter->before != NONE)
+        leases->waiters[waiter->before].after = waiter->after;
+    else
+        entry->first = waiter->after;
+    if (waiter->after != NONE)
+        leases->waiters[waiter->after].before = waiter->before;
+    else
+        entry->last = waiter->before;
+    entry->parked--;
+
+    uint32_t *link = id_head(leases, &waiter->ticket.request);
+    while (*link != i)
+        link = &leases->waiters[*link].chain;
+    *link = waiter->chain;
+    waiter->entry = NONE;
+    waiter->chain = leases->free_waiter;
+    leases->free_waiter = i;
+    leases->counters.parked_now--;
+    return waiter->ticket;
+}
+
+/* ---- what can happen ---- */
+
+/* The lease of entry `i` is over: the one that waited longest computes now. */
+static void hand_over(struct cacher_leases *leases, uint32_t i, uint64_t now_us)
+{
+    age_remove(leases, i);
+    if (leases->entries[i].first == NONE) {
+        entry_remove(leases, i);
+        return;
+    }
+    struct cacher_ticket ticket = waiter_remove(leases, leases->entries[i].first);
+    uint64_t lease = grant(leases, i, now_us);
+    leases->answer(&ticket, CACHER_ANSWER_LEASE, lease, leases->arg);
+}
+
+enum cacher_turn cacher_leases_get(struct cacher_leases *leases,
+                                   const uint8_t key[PROTO_DIGEST_BYTES],
+                                   const struct cacher_ticket *ticket, uint64_t now_us,
+                                   uint64_t *lease)
+{
+    uint32_t i = find_entry(leases, key);
+    if (i != NONE && leases->entries[i].expires_us <= now_us) {
+        /* The tick has not been here yet. */
+        leases->counters.expired++;
+        hand_over(leases, i, now_us);
+        i = find_entry(leases, key);
+    }
+    if (i == NONE) {
+        i = entry_add(leases, key);
+        if (i == NONE) {
+            leases->counters.crowded++;
+            return CACHER_TURN_CROWDED;
+        }
+        *lease = grant(leases, i, now_us);
+        return CACHER_TURN_LEASE;
+    }
+    if (leases->free_waiter == NONE ||
+        leases->entries[i].parked >= leases->limits.parked_key_max) {
+        leases->counters.crowded++;
+        return CACHER_TURN_CROWDED;
+    }
+    waiter_add(leases, i, ticket);
+    return CACHER_TURN_PARKED;
+}
+
+bool cacher_leases_fulfil(struct cacher_leases *leases,
+                          const uint8_t key[PROTO_DIGEST_BYTES], uint64_t lease)
+{
+    uint32_t i = find_entry(leases, key);
+    if (i == NONE)
+        return false;
+
+    bool held = leases->entries[i].lease == lease;
+    leases->counters.fulfilled += held;
+    while (leases->entries[i].first != NONE) {
+        struct cacher_ticket ticket = waiter_remove(leases, leases->entries[i].first);
+        leases->counters.coalesced++;
+        leases->answer(&ticket, CACHER_ANSWER_RESULT, 0, leases->arg);
+    }
+    age_remove(leases, i);
+    entry_remove(leases, i);
+    return held;
+}
+
+bool cacher_leases_drop(struct cacher_leases *leases,
+                        const uint8_t key[PROTO_DIGEST_BYTES], uint64_t lease,
+                        uint64_t now_us)
+{
+    uint32_t i = find_entry(leases, key);
+    if (i == NONE || leases->entries[i].lease != lease)
+        return false;
+    leases->counters.dropped++;
+    hand_over(leases, i, now_us);
+    return true;
+}
+
+bool cacher_leases_abort(struct cacher_leases *leases, const struct proto_id *request,
+                         uint8_t attempt)
+{
+    uint32_t i = find_waiter(leases, request, attempt);
+    if (i == NONE)
+        return false;
+    (void)waiter_remove(leases, i);
+    leases->counters.aborted++;
+    return true;
+}
+
+void cacher_leases_tick(struct cacher_leases *leases, uint64_t now_us)
+{
+    /* Waits first: a lease is not handed to one whose time is up. */
+    for (uint32_t i = 0; i < leases->limits.parked_max && leases->counters.parked_now > 0;
+         i++) {
+        struct waiter *waiter = &leases->waiters[i];
+        if (waiter->entry == NONE || waiter->ticket.until_us > now_us)
+            continue;
+        struct cacher_ticket ticket = waiter_remove(leases, i);
+        leases->counters.timeouts++;
+        leases->answer(&ticket, CACHER_ANSWER_TIMEOUT, 0, leases->arg);
+    }
+    while (leases->oldest != NONE &&
+           leases->entries[leases->oldest].expires_us <= now_us) {
+        leases->counters.expired++;
+        hand_over(leases, leases->oldest, now_us);
+    }
+}
+
+void cacher_leases_leave(struct cacher_leases *leases)
+{
+    for (uint32_t i = 0; i < leases->limits.parked_max; i++) {
+        if (leases->waiters[i].entry == NONE)
+            continue;
+        struct cacher_ticket ticket = waiter_remove(leases, i);
+        leases->answer(&ticket, CACHER_ANSWER_LEAVING, 0, leases->arg);
+    }
+}
+
+void cacher_leases_forget(struct cacher_leases *leases)
+{
+    for (uint32_t i = 0; i < leases->limits.parked_max; i++) {
+        if (leases->waiters[i].entry != NONE) {
+            (void)waiter_remove(leases, i);
+            leases->counters.aborted++;
+        }
+    }
+}
+
+void cacher_leases_each(struct cacher_leases *leases,
+                        void (*visit)(struct cacher_ticket *ticket, void *arg), void *arg)
+{
+    for (uint32_t i = 0; i < leases->limits.parked_max; i++)
+        if (leases->waiters[i].entry != NONE)
+            visit(&leases->waiters[i].ticket, arg);
+}
+
+const struct cacher_leases_counters *
+cacher_leases_counters(const struct cacher_leases *leases)
+{
+    return &leases->counters;
+}

@@ -1,0 +1,121 @@
+/*
+ * leases.h - who computes a missing result, and who waits for it.
+ *
+ * The first get of a key that is not cached is granted a lease: this caller computes.
+ * While the lease holds, further gets of the key are parked. A put answers them all; a
+ * lease that runs out or is dropped goes to the one that waited longest. So a result is
+ * computed once however many ask, and a caller that dies costs a bounded wait.
+ *
+ * No payload, no socket, no clock, no random source: `now_us` is the caller's clock, and
+ * every table has its final size from the start. A table that is full refuses, and the
+ * caller then computes without a lease: twice the work, never a wrong answer.
+ * Behaviour: docs/PROTOCOL.md section 7. One thread.
+ */
+#ifndef CACHER_LEASES_H
+#define CACHER_LEASES_H
+
+#include "proto/envelope.h"
+#include "proto/key.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct cacher_leases;
+
+/* What is needed to answer a get later. */
+struct cacher_ticket {
+    struct proto_id request; /* the JOB's id */
+    struct proto_id trace;
+    uint8_t attempt;
+    bool
+        budget_ends; /* until_us comes from the request's budget, not from a bound here */
+    bool started;    /* the caller's own: START was sent */
+    uint64_t until_us; /* latest answer */
+};
+
+enum cacher_answer {
+    CACHER_ANSWER_RESULT, /* the key was put: here is the result */
+    CACHER_ANSWER_LEASE,  /* the one before did not deliver: you compute, under `lease` */
+    CACHER_ANSWER_TIMEOUT, /* until_us has come */
+    CACHER_ANSWER_LEAVING  /* the cacher is shutting down */
+};
+
+/* Called for each parked get that ends, after it has left the table. Must not call into
+ * this module. */
+typedef void cacher_answer_fn(const struct cacher_ticket *ticket,
+                              enum cacher_answer answer, uint64_t lease, void *arg);
+
+struct cacher_leases_limits {
+    uint32_t leases_max;     /* keys being computed at once */
+    uint32_t parked_max;     /* gets waiting, all keys */
+    uint32_t parked_key_max; /* gets waiting for one key */
+    uint64_t lease_us;       /* time to compute */
+    uint64_t first;          /* number of the first lease; random, so that the leases of
+                              * an earlier process mean nothing here */
+    uint64_t seed;           /* secret, so that no peer can aim at one hash chain */
+};
+
+/* All grow, but the two gauges. */
+struct cacher_leases_counters {
+    uint64_t granted;   /* leases given, to first and to waiting callers */
+    uint64_t fulfilled; /* put under the lease that held */
+    uint64_t expired;   /* ran out */
+    uint64_t dropped;   /* given back by their holder */
+    uint64_t parked;    /* gets that waited */
+    uint64_t coalesced; /* of those, answered by a put */
+    uint64_t timeouts;  /* of those, waited in vain */
+    uint64_t aborted;   /* of those, no longer wanted */
+    uint64_t crowded;   /* gets refused because a table was full */
+    uint64_t leases_now, parked_now;
+};
+
+/* NULL without memory, when a bound or lease_us is 0, or a bound is above 2^20. */
+struct cacher_leases *cacher_leases_new(const struct cacher_leases_limits *limits,
+                                        cacher_answer_fn *answer, void *arg);
+void cacher_leases_free(struct cacher_leases *leases); /* NULL is fine; answers nobody */
+
+enum cacher_turn {
+    CACHER_TURN_LEASE,  /* compute, under *lease */
+    CACHER_TURN_PARKED, /* will be answered by `answer` */
+    CACHER_TURN_CROWDED /* a table is full: compute without a lease */
+};
+
+/* A get whose key is not cached. `lease` is written with CACHER_TURN_LEASE. */
+enum cacher_turn cacher_leases_get(struct cacher_leases *leases,
+                                   const uint8_t key[PROTO_DIGEST_BYTES],
+                                   const struct cacher_ticket *ticket, uint64_t now_us,
+                                   uint64_t *lease);
+
+/* The result of `key` is there: everybody parked is answered and the lease ends. True
+ * when `lease` was the one that held; a late or unasked put serves the parked too. */
+bool cacher_leases_fulfil(struct cacher_leases *leases,
+                          const uint8_t key[PROTO_DIGEST_BYTES], uint64_t lease);
+
+/* The holder could not compute: the next one parked gets a lease, by `answer`. False,
+ * and nothing happens, when `lease` is not the one that holds. */
+bool cacher_leases_drop(struct cacher_leases *leases,
+                        const uint8_t key[PROTO_DIGEST_BYTES], uint64_t lease,
+                        uint64_t now_us);
+
+/* A parked get is no longer wanted. False when it is not parked. */
+bool cacher_leases_abort(struct cacher_leases *leases, const struct proto_id *request,
+                         uint8_t attempt);
+
+/* Ends the leases and the waits whose time has come. Looks at every parked get. */
+void cacher_leases_tick(struct cacher_leases *leases, uint64_t now_us);
+
+/* Every parked get ends with CACHER_ANSWER_LEAVING; the leases stay. */
+void cacher_leases_leave(struct cacher_leases *leases);
+/* Every parked get is forgotten without an answer: nobody knows it any more. */
+void cacher_leases_forget(struct cacher_leases *leases);
+
+/* Show every parked get; `visit` may set `started`. */
+void cacher_leases_each(struct cacher_leases *leases,
+                        void (*visit)(struct cacher_ticket *ticket, void *arg),
+                        void *arg);
+
+const struct cacher_leases_counters *
+cacher_leases_counters(const struct cacher_leases *leases);
+
+#endif

@@ -1,0 +1,46 @@
+#include "cacher/value.h"
+
+#include "proto/bytes.h"
+
+#include <string.h>
+
+/* PNG, third edition: signature; IHDR first, 25 bytes; IEND last, 12 bytes. */
+#define PNG_SIGNATURE_BYTES 8
+#define PNG_BYTES_MIN       (PNG_SIGNATURE_BYTES + 25 + 12)
+
+static const uint8_t png_begin[] = {0x89, 'P', 'N', 'G', '\r', '\n', 0x1a, '\n',
+                                    0,    0,   0,   13,  'I',  'H',  'D',  'R'};
+static const uint8_t png_end[] = {0, 0, 0, 0, 'I', 'E', 'N', 'D', 0xae, 0x42, 0x60, 0x82};
+
+/* Both ends, so that a cut picture is refused. What lies between is the reader's. */
+static const char *check_png(const uint8_t *bytes, size_t size)
+{
+    if (size < PNG_BYTES_MIN || memcmp(bytes, png_begin, sizeof png_begin) != 0)
+        return "the payload begins like a PNG but has no header";
+    if (memcmp(bytes + size - sizeof png_end, png_end, sizeof png_end) != 0)
+        return "the PNG does not end: it was cut";
+    return NULL;
+}
+
+const char *cacher_value_check(const uint8_t key[PROTO_DIGEST_BYTES],
+                               const uint8_t *bytes, size_t size)
+{
+    struct proto_blob blob;
+
+    if (size >= PNG_SIGNATURE_BYTES && memcmp(bytes, png_begin, PNG_SIGNATURE_BYTES) == 0)
+        return check_png(bytes, size);
+    if (proto_blob_decode(bytes, size, &blob) < 0)
+        return "the payload is neither features nor a PNG";
+    if (memcmp(blob.key, key, PROTO_DIGEST_BYTES) != 0)
+        return "the features are those of another key";
+    return NULL;
+}
+
+uint64_t cacher_value_ttl_us(const uint8_t key[PROTO_DIGEST_BYTES], uint64_t ttl_us,
+                             unsigned jitter_percent)
+{
+    uint64_t span = ttl_us / 100 * jitter_percent; /* each way */
+    uint64_t share = proto_get_u32(key);           /* of 2^32, over both ways */
+
+    return ttl_us - span + ((2 * span >> 16) * (share >> 16));
+}

@@ -1,0 +1,28 @@
+/*
+ * value.h - what may be cached: results that show what they are.
+ *
+ * A put comes from another process. What is served to everybody under a key is checked
+ * first: features must be a whole blob that names the same key, a denoised picture must
+ * be a whole PNG. Pure, thread-safe.
+ */
+#ifndef CACHER_VALUE_H
+#define CACHER_VALUE_H
+
+#include "proto/key.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* NULL when `bytes` may be served under `key`, else why not: a static sentence. */
+const char *cacher_value_check(const uint8_t key[PROTO_DIGEST_BYTES],
+                               const uint8_t *bytes, size_t size);
+
+/*
+ * Time to live of `key`: ttl_us plus or minus at most jitter_percent (0 to 100) of it.
+ * It depends on the key alone, so that it needs no random source and every cacher
+ * agrees; keys are digests, so they spread evenly.
+ */
+uint64_t cacher_value_ttl_us(const uint8_t key[PROTO_DIGEST_BYTES], uint64_t ttl_us,
+                             unsigned jitter_percent);
+
+#endif
