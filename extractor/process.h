@@ -1,0 +1,53 @@
+/*
+ * process.h - one siftmesh-slot process: started, signalled, measured, reaped.
+ *
+ * Knows no loop and no mesh. The child inherits stderr, its socket as fd 3 and its page
+ * as fd 4, and no other descriptor.
+ */
+#ifndef EXTRACTOR_PROCESS_H
+#define EXTRACTOR_PROCESS_H
+
+#include "extractor/slotwire.h"
+
+#include <sys/types.h>
+
+struct extractor_process {
+    pid_t pid;
+    int pidfd; /* readable once the process has ended */
+    int sock;  /* SOCK_SEQPACKET, non-blocking */
+    struct extractor_slotpage *page;
+};
+
+struct extractor_memory {
+    uint64_t resident_bytes, peak_bytes;
+};
+
+/*
+ * Run `program` as "siftmesh-slot NUMBER" with an address space of at most
+ * `address_bytes_max` (0: no limit). 0, or -errno with nothing left behind. The caller
+ * must reap it: extractor_process_reap, then extractor_process_free.
+ */
+int extractor_process_start(const char *program, unsigned number,
+                            uint64_t address_bytes_max, struct extractor_process *out);
+
+/* SIGKILL. Does nothing to a process that has ended. */
+void extractor_process_kill(const struct extractor_process *process);
+
+/*
+ * Collect a process that has ended; with `wait`, wait for it to end. 0 with `how`, a text
+ * like "exit 0" or "signal 9 (Killed)"; -EAGAIN while it runs (without `wait`).
+ */
+int extractor_process_reap(const struct extractor_process *process, bool wait, char *how,
+                           size_t how_bytes);
+
+/* Close and unmap; signals nobody. Accepts zeroed and already freed. */
+void extractor_process_free(struct extractor_process *process);
+
+/* VmRSS and VmHWM of a living process. 0, or -errno. */
+int extractor_process_memory(const struct extractor_process *process,
+                             struct extractor_memory *out);
+
+/* Path of `name` in the folder of this very program. 0, or -errno. */
+int extractor_process_beside(const char *name, char *out, size_t out_bytes);
+
+#endif
