@@ -1,0 +1,221 @@
+"""siftmesh: features of pictures from a mesh, over ZeroMQ, from Python.
+
+    import siftmesh
+
+    with siftmesh.Mesh("ipc:///run/user/1000/siftmesh/front.sock") as mesh:
+        features = mesh.features(open("photo.jpg", "rb").read(), max_features=500)
+        print(features.keypoints.shape, features.descriptors.shape)
+
+Needs pyzmq, msgpack and numpy (Debian: python3-zmq python3-msgpack python3-numpy). A Mesh
+belongs to one thread. Protocol: docs/PROTOCOL.md.
+"""
+
+import hashlib
+import os
+import struct
+import time
+
+import msgpack
+import numpy
+import zmq
+
+HEADER = struct.Struct("<4sBBHHBBI16sQ16sQ")
+HELLO, WELCOME, SUBMIT, ACCEPT, FINAL, REJECT = 1, 2, 3, 4, 5, 6
+PING, PONG, BYE, STATS = 8, 9, 10, 24
+NORMAL = 1
+OK, MISS = 0, 20
+ALGORITHM = b"siftmesh-1:nlm1:vlfeat-0.9.21"
+KINDS = {"features": 1, "denoise": 2}
+
+# proto/params.tbl: name, packing, default; choices are indices.
+CHOICES = {
+    "denoise": ("nlm", "none"), "upright": (0, 1), "norm": ("l2", "root"),
+    "orient": ("exif", "stored"),
+}
+PARAMETERS = (
+    ("denoise", "B", "nlm"), ("h", "d", 10.0), ("template", "i", 7), ("search", "i", 21),
+    ("first_octave", "i", -1), ("octave_layers", "i", 3), ("contrast", "d", 0.04),
+    ("edge", "d", 10.0), ("sigma", "d", 1.6), ("max_features", "i", 0),
+    ("upright", "B", 0), ("norm", "B", "l2"), ("orient", "B", "exif"),
+)
+
+
+class Error(Exception):
+    """The mesh ended a request with an error: `code`, `detail`, `limit`, `actual`."""
+
+    def __init__(self, code, detail, limit=0, actual=0, retry_after_ms=0):
+        super().__init__(f"{code}: {detail}")
+        self.code, self.detail = code, detail
+        self.limit, self.actual, self.retry_after_ms = limit, actual, retry_after_ms
+
+
+class Features:
+    """keypoints: (n, 5) float32 x, y, scale, orientation, response; descriptors: (n, 128)
+    uint8; width, height: pixels; key: hex; cached: computed before."""
+
+    def __init__(self, blob, cached=False):
+        magic, version, header, count, self.width, self.height = struct.unpack_from(
+            "<4sHHIII", blob)
+        if magic != b"SMFB" or version != 1 or len(blob) != header + 148 * count:
+            raise ValueError("not a feature blob of version 1")
+        self.key = bytes(blob[64:96]).hex()
+        self.cached = cached
+        self.keypoints = numpy.frombuffer(blob, "<f4", 5 * count, header).reshape(-1, 5)
+        self.descriptors = numpy.frombuffer(
+            blob, "u1", 128 * count, header + 20 * count).reshape(-1, 128)
+
+
+def canonical(given):
+    """The canonical bytes of parameters, proto/params.h."""
+    unknown = set(given) - {name for name, _, _ in PARAMETERS}
+    if unknown:
+        raise ValueError(f"no parameter {', '.join(sorted(unknown))}")
+    out = b"\x01"
+    for name, packing, default in PARAMETERS:
+        value = given.get(name, default)
+        if name in CHOICES:
+            value = CHOICES[name].index(value)
+        out += struct.pack("<" + packing, value)
+    return out
+
+
+class Mesh:
+    """A session with the broker at `front`."""
+
+    def __init__(self, front=None, timeout=5.0):
+        base = os.environ.get("XDG_RUNTIME_DIR")
+        folder = f"{base}/siftmesh" if base else f"/tmp/siftmesh-{os.getuid()}"
+        self._prefix, self._count, self._epoch = os.urandom(8), 0, 0
+        self._heartbeat, self._pinged = 0.2, time.monotonic()
+        self._context = zmq.Context()
+        self._socket = self._context.socket(zmq.DEALER)
+        self._socket.setsockopt(zmq.ROUTING_ID, f"python-{self._prefix.hex()}".encode())
+        self._socket.setsockopt(zmq.LINGER, 100)
+        self._socket.setsockopt(zmq.IMMEDIATE, 1)
+        self._socket.connect(front or f"ipc://{folder}/front.sock")
+        try:
+            self._hello(timeout)
+        except Exception:
+            self.close()
+            raise
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def close(self):
+        if self._epoch:
+            self._send(BYE, bytes(16), {})
+        self._socket.close()
+        self._context.term()
+
+    def features(self, image, timeout=60.0, **parameters):
+        """Features of the picture in `image` (bytes of a JPEG, PNG, WebP or PNM)."""
+        blob, cached = self._compute("features", image, parameters, timeout)
+        return Features(blob, cached)
+
+    def denoise(self, image, timeout=60.0, **parameters):
+        """The denoised picture, bytes of a PNG."""
+        return self._compute("denoise", image, parameters, timeout)[0]
+
+    def stats(self, timeout=5.0):
+        """The broker's state, as `siftmesh status --json` prints it."""
+        import json
+        request = self._send(STATS, self._new_id(), {})
+        return json.loads(self._answer(request, (STATS,), timeout)[3])
+
+    # ---- requests ----
+
+    def _compute(self, method, image, parameters, timeout):
+        end = time.monotonic() + timeout
+        canon = canonical(parameters)
+        digest = hashlib.sha256(image).digest()
+        key = hashlib.sha256(digest + bytes([KINDS[method]]) + canon + ALGORITHM).digest()
+        asked = {"service": "cache", "method": "get", "key": key}
+        status, body, payload = self._submit(asked, b"", min(timeout, 20.0))
+        if status == OK:
+            return payload, True
+        lease = body.get("lease", 0) if status == MISS else 0
+        work = {"service": "extract", "method": method, "key": key,
+                "image_sha256": digest, "params": canon}
+        status, body, payload = self._submit(work, image, end - time.monotonic())
+        if lease:
+            settle = {"service": "cache", "method": "put" if status == OK else "drop",
+                      "key": key, "lease": lease}
+            self._submit(settle, payload if status == OK else b"", 1.0)
+        if status != OK:
+            raise Error(body.get("code", str(status)), body.get("detail", ""),
+                        body.get("limit", 0), body.get("actual", 0),
+                        body.get("retry_after_ms", 0))
+        return payload, False
+
+    def _submit(self, body, payload, timeout):
+        request = self._send(SUBMIT, self._new_id(), body, payload,
+                             budget_ms=max(1, int(timeout * 1000)))
+        _, status, body, payload = self._answer(request, (FINAL, REJECT), timeout)
+        return status, body, payload
+
+    def _answer(self, request, verbs, timeout):
+        end = time.monotonic() + timeout
+        while True:
+            verb, status, got, _, body, payload = self._receive(end)
+            if got == request and verb in (*verbs, FINAL, REJECT):
+                return verb, status, body, payload
+
+    # ---- frames ----
+
+    def _hello(self, timeout):
+        end = time.monotonic() + timeout
+        body = {"role": "client", "name": f"python:{os.getpid()}"}
+        while True:
+            self._send(HELLO, bytes(16), body)
+            try:
+                verb, _, _, epoch, body_in, _ = self._receive(
+                    min(end, time.monotonic() + 0.2))
+            except TimeoutError:
+                if time.monotonic() >= end:
+                    raise
+                continue
+            if verb == WELCOME:
+                self._epoch = epoch
+                self._heartbeat = max(0.02, body_in.get("heartbeat_ms", 1000) / 1000)
+                return
+
+    def _new_id(self):
+        self._count += 1
+        return self._prefix + struct.pack("<Q", self._count)
+
+    def _send(self, verb, request, body, payload=b"", budget_ms=0):
+        header = HEADER.pack(b"SMP1", 1, verb, 0, 0, NORMAL, 0, budget_ms, request,
+                             len(payload), request, self._epoch)
+        frames = [header, msgpack.packb(body)] + ([payload] if payload else [])
+        try:
+            self._socket.send_multipart(frames, zmq.DONTWAIT)
+        except zmq.Again:
+            pass  # not connected: silence will show it
+        return request
+
+    def _receive(self, end):
+        while True:
+            if self._epoch and time.monotonic() - self._pinged > self._heartbeat:
+                self._pinged = time.monotonic()
+                self._send(PING, bytes(16), {})
+            left = end - time.monotonic()
+            if not self._socket.poll(max(0, int(min(left, self._heartbeat) * 1000) + 1)):
+                if left <= 0:
+                    raise TimeoutError("no answer from the mesh")
+                continue
+            frames = self._socket.recv_multipart()
+            if len(frames) < 2 or len(frames[0]) != HEADER.size:
+                continue
+            magic, version, verb, _, status, _, _, _, request, _, _, epoch = HEADER.unpack(
+                frames[0])
+            if magic != b"SMP1" or version != 1 or verb == PONG:
+                continue
+            if verb == BYE:
+                raise ConnectionResetError("the broker ended the session")
+            body = msgpack.unpackb(frames[1]) if frames[1] else {}
+            payload = frames[2] if len(frames) > 2 else b""
+            return verb, status, request, epoch, body, payload
