@@ -192,8 +192,9 @@ void proto_render_colmap(const struct proto_blob *blob, struct proto_output *out
     }
 }
 
-/* Lowe's angles turn the other way, from x away from y, and lie in (-pi, pi]. Compared
- * with his own output for the same picture: tests/unit/proto/test_render.c. */
+/* Lowe's angles turn the other way, from x away from y, and lie in (-pi, pi]. (Seen in
+ * the features that his program and OpenCV find in one picture: angles differ in sign,
+ * descriptors agree as they are.) */
 static float lowe_angle(float orientation)
 {
     double angle = -(double)orientation;
