@@ -1,0 +1,297 @@
+/* A real siftmesh-slot through its socket. Where the program is not built beside the
+ * tests (../bin), there is nothing to test. */
+#include "extractor/process.h"
+#include "proto/blob.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#define PATIENCE_MS 60000 /* sanitizers are slow; nothing waits for this to pass */
+
+static char program[4096];
+
+static struct extractor_process start(void)
+{
+    struct extractor_process process;
+
+    assert_int_equal(extractor_process_start(program, 7, 4ull << 30, &process), 0);
+    return process;
+}
+
+static void await(int fd, const char *what)
+{
+    struct pollfd in = {.fd = fd, .events = POLLIN};
+
+    if (poll(&in, 1, PATIENCE_MS) != 1)
+        fail_msg("no %s in %d ms", what, PATIENCE_MS);
+}
+
+static struct extractor_slotwire hear(const struct extractor_process *process, int *fd)
+{
+    struct extractor_slotwire message;
+
+    await(process->sock, "packet");
+    assert_int_equal(extractor_slotwire_recv(process->sock, &message, fd), 0);
+    return message;
+}
+
+static void hear_kind(const struct extractor_process *process,
+                      enum extractor_slotwire_kind kind)
+{
+    int fd;
+
+    assert_int_equal(hear(process, &fd).kind, kind);
+}
+
+/* End it by closing the socket; it has to go by itself, with success. */
+static void finish(struct extractor_process *process)
+{
+    char how[64];
+
+    shutdown(process->sock, SHUT_RDWR);
+    await(process->pidfd, "end");
+    assert_int_equal(extractor_process_reap(process, false, how, sizeof how), 0);
+    assert_string_equal(how, "exit 0");
+    extractor_process_free(process);
+    extractor_process_free(process); /* twice is fine */
+}
+
+/* A PGM of blobs on a grid, `side` pixels wide and high. The caller frees. */
+static uint8_t *blobs(unsigned side, size_t *size)
+{
+    uint8_t *bytes = malloc(32 + (size_t)side * side);
+    int head = sprintf((char *)bytes, "P5\n%u %u\n255\n", side, side);
+
+    for (unsigned y = 0; y < side; y++)
+        for (unsigned x = 0; x < side; x++) {
+            int dx = (int)(x % 24) - 12, dy = (int)(y % 24) - 12;
+            bytes[(size_t)head + (size_t)y * side + x] =
+                dx * dx + dy * dy < 25 ? 220 : (uint8_t)(30 + x % 5);
+        }
+    *size = (size_t)head + (size_t)side * side;
+    return bytes;
+}
+
+static void submit(const struct extractor_process *process, const uint8_t *image,
+                   size_t size, uint64_t serial)
+{
+    struct extractor_slotwire message = {.kind = EXTRACTOR_SLOT_JOB, .serial = serial};
+    int fd = extractor_payload_make(image, size);
+
+    message.job.kind = PROTO_KIND_FEATURES;
+    message.job.image_bytes = size;
+    message.job.pixels_max = 1u << 20;
+    proto_params_init(&message.job.params);
+    memset(message.job.key, 0x11, sizeof message.job.key);
+    memset(message.job.image_sha256, 0x22, sizeof message.job.image_sha256);
+    assert_true(fd >= 0);
+    assert_int_equal(extractor_slotwire_send(process->sock, &message, fd), 0);
+    close(fd);
+}
+
+static void check_blob(const struct extractor_slotwire *done, int fd, unsigned side)
+{
+    struct proto_blob blob;
+    void *bytes;
+
+    assert_int_equal(extractor_payload_map(fd, done->result.size, &bytes), 0);
+    assert_int_equal(proto_blob_decode(bytes, done->result.size, &blob), 0);
+    assert_true(blob.count > 20);
+    assert_int_equal(blob.count, done->result.count);
+    assert_int_equal(blob.width_px, side);
+    assert_int_equal(blob.key[31], 0x11);
+    assert_int_equal(blob.image_sha256[0], 0x22);
+    munmap(bytes, done->result.size);
+    close(fd);
+}
+
+static void jobs_go_in_and_features_come_out(void **state)
+{
+    struct extractor_process process = start();
+    struct extractor_slotwire message;
+    int fd;
+    size_t size;
+    uint8_t *image = blobs(160, &size);
+    (void)state;
+
+    message = hear(&process, &fd);
+    assert_int_equal(message.kind, EXTRACTOR_SLOT_HELLO);
+    assert_int_equal(message.pid, process.pid);
+    for (uint64_t serial = 1; serial <= 3; serial++) {
+        submit(&process, image, size, serial);
+        hear_kind(&process, EXTRACTOR_SLOT_STARTED);
+        message = hear(&process, &fd);
+        assert_int_equal(message.kind, EXTRACTOR_SLOT_DONE);
+        assert_int_equal(message.serial, serial);
+        check_blob(&message, fd, 160);
+    }
+    assert_true(atomic_load(&process.page->control.progress) > 0);
+    free(image);
+    finish(&process);
+}
+
+static void a_picture_that_is_none_is_an_error_and_the_slot_goes_on(void **state)
+{
+    struct extractor_process process = start();
+    struct extractor_slotwire message;
+    uint8_t garbage[999];
+    size_t size;
+    uint8_t *image = blobs(64, &size);
+    int fd;
+    (void)state;
+
+    memset(garbage, 0xc3, sizeof garbage);
+    hear_kind(&process, EXTRACTOR_SLOT_HELLO);
+    submit(&process, garbage, sizeof garbage, 1);
+    hear_kind(&process, EXTRACTOR_SLOT_STARTED);
+    message = hear(&process, &fd);
+    assert_int_equal(message.kind, EXTRACTOR_SLOT_ERROR);
+    assert_true(proto_status_http(message.error.status) / 100 == 4);
+    assert_true(message.error.detail[0] != '\0');
+
+    submit(&process, image, size, 2);
+    hear_kind(&process, EXTRACTOR_SLOT_STARTED);
+    message = hear(&process, &fd);
+    assert_int_equal(message.kind, EXTRACTOR_SLOT_DONE);
+    close(fd);
+    free(image);
+    finish(&process);
+}
+
+static void a_cancelled_job_ends_as_cancelled(void **state)
+{
+    struct extractor_process process = start();
+    struct extractor_slotwire message;
+    size_t size;
+    uint8_t *image = blobs(900, &size); /* long enough that the flag is always seen */
+    int fd;
+    (void)state;
+
+    hear_kind(&process, EXTRACTOR_SLOT_HELLO);
+    atomic_store(&process.page->control.cancel, 1);
+    submit(&process, image, size, 1);
+    hear_kind(&process, EXTRACTOR_SLOT_STARTED);
+    message = hear(&process, &fd);
+    assert_int_equal(message.kind, EXTRACTOR_SLOT_ERROR);
+    assert_int_equal(message.error.status, PROTO_STATUS_CANCELLED);
+    free(image);
+    finish(&process);
+}
+
+static void a_killed_slot_is_the_end_of_its_socket(void **state)
+{
+    struct extractor_process process = start();
+    struct extractor_slotwire message;
+    struct extractor_memory memory;
+    size_t size;
+    uint8_t *image = blobs(900, &size);
+    char how[64];
+    int fd;
+    (void)state;
+
+    hear_kind(&process, EXTRACTOR_SLOT_HELLO);
+    assert_int_equal(extractor_process_memory(&process, &memory), 0);
+    assert_true(memory.peak_bytes >= memory.resident_bytes && memory.resident_bytes > 0);
+    submit(&process, image, size, 1);
+    hear_kind(&process, EXTRACTOR_SLOT_STARTED);
+    assert_int_equal(extractor_process_reap(&process, false, how, sizeof how), -EAGAIN);
+    extractor_process_kill(&process);
+    await(process.sock, "end of the socket");
+    assert_int_equal(extractor_slotwire_recv(process.sock, &message, &fd), -EPIPE);
+    await(process.pidfd, "end of the process");
+    assert_int_equal(extractor_process_memory(&process, &memory), -ESRCH);
+    assert_int_equal(extractor_process_reap(&process, false, how, sizeof how), 0);
+    assert_non_null(strstr(how, "signal 9"));
+    free(image);
+    extractor_process_free(&process);
+}
+
+static void signals_meant_for_the_supervisor_do_not_end_a_slot(void **state)
+{
+    struct extractor_process process = start();
+    size_t size;
+    uint8_t *image = blobs(64, &size);
+    int fd;
+    (void)state;
+
+    hear_kind(&process, EXTRACTOR_SLOT_HELLO);
+    kill(process.pid, SIGTERM);
+    kill(process.pid, SIGINT);
+    kill(process.pid, SIGHUP);
+    submit(&process, image, size, 1);
+    hear_kind(&process, EXTRACTOR_SLOT_STARTED);
+    assert_int_equal(hear(&process, &fd).kind, EXTRACTOR_SLOT_DONE);
+    close(fd);
+    free(image);
+    finish(&process);
+}
+
+static void a_slot_inherits_its_socket_and_no_other_descriptor(void **state)
+{
+    int stray = dup(2);
+    struct extractor_process process = start();
+    char path[64], target[256];
+    (void)state;
+
+    hear_kind(&process, EXTRACTOR_SLOT_HELLO);
+    for (int fd = 0; fd < 256; fd++) {
+        snprintf(path, sizeof path, "/proc/%d/fd/%d", (int)process.pid, fd);
+        bool there = readlink(path, target, sizeof target) >= 0;
+        assert_int_equal(there, fd <= EXTRACTOR_SLOT_SOCKET_FD);
+    }
+    close(stray);
+    finish(&process);
+}
+
+static void a_packet_that_is_no_job_ends_the_slot(void **state)
+{
+    struct extractor_process process = start();
+    char how[64];
+    (void)state;
+
+    hear_kind(&process, EXTRACTOR_SLOT_HELLO);
+    assert_int_equal(send(process.sock, "nonsense", 8, 0), 8);
+    await(process.pidfd, "end");
+    assert_int_equal(extractor_process_reap(&process, false, how, sizeof how), 0);
+    assert_string_equal(how, "exit 76"); /* EX_PROTOCOL */
+    extractor_process_free(&process);
+}
+
+static void a_program_that_is_not_there_leaves_nothing_behind(void **state)
+{
+    struct extractor_process process;
+    (void)state;
+
+    assert_int_equal(extractor_process_start("/nonexistent", 1, 0, &process), -ENOENT);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(jobs_go_in_and_features_come_out),
+        cmocka_unit_test(a_picture_that_is_none_is_an_error_and_the_slot_goes_on),
+        cmocka_unit_test(a_cancelled_job_ends_as_cancelled),
+        cmocka_unit_test(a_killed_slot_is_the_end_of_its_socket),
+        cmocka_unit_test(signals_meant_for_the_supervisor_do_not_end_a_slot),
+        cmocka_unit_test(a_slot_inherits_its_socket_and_no_other_descriptor),
+        cmocka_unit_test(a_packet_that_is_no_job_ends_the_slot),
+        cmocka_unit_test(a_program_that_is_not_there_leaves_nothing_behind),
+    };
+    if (extractor_process_beside("../bin/siftmesh-slot", program, sizeof program) < 0 ||
+        access(program, X_OK) < 0) {
+        fprintf(stderr, "skipped: %s is not built\n", program);
+        return 77;
+    }
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
