@@ -334,7 +334,7 @@ static int exit_code(int err)
 
 /* ---- the command line ---- */
 
-enum ask { ASK_NOTHING, ASK_CONFIG, ASK_OPTIONS, ASK_COUNTERS };
+enum ask { ASK_NOTHING, ASK_CONFIG, ASK_OPTIONS, ASK_MESH_OPTIONS, ASK_COUNTERS };
 
 static void print_help(const struct service_spec *spec,
                        const struct option_section *sections)
@@ -366,6 +366,8 @@ static void take_words(int *argc, char **argv, const char **config, enum ask *as
             *ask = ASK_CONFIG;
         else if (strcmp(argv[i], "--options-markdown") == 0)
             *ask = ASK_OPTIONS;
+        else if (strcmp(argv[i], "--mesh-options-markdown") == 0)
+            *ask = ASK_MESH_OPTIONS;
         else if (strcmp(argv[i], "--counters-markdown") == 0)
             *ask = ASK_COUNTERS;
         else if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0)
@@ -386,6 +388,8 @@ static void answer(struct service *service, enum ask ask,
         options_show(sections, 2, origins, stdout);
     if (ask == ASK_OPTIONS)
         options_markdown(&sections[1], stdout);
+    if (ask == ASK_MESH_OPTIONS)
+        options_markdown(&sections[0], stdout);
     if (ask == ASK_COUNTERS && service->spec->metrics != NULL)
         metrics_markdown(service->spec->name, service->spec->metrics, stdout);
 }
