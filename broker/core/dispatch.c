@@ -1,0 +1,118 @@
+/*
+ * Which job next, and to whom.
+ *
+ * broker_core_dispatch() ends every event that may have freed a slot, credit or a place
+ * under the target, or brought a job: so no job waits while a slot that may run it is
+ * idle, and no event has to know which of these it caused.
+ */
+#include "broker/core/state.h"
+
+static struct broker_core_job *head(struct broker_core_lane *lane)
+{
+    if (lane->jobs == 0)
+        return NULL;
+    return BROKER_CORE_OF(struct broker_core_job, line, lane->line.next);
+}
+
+/* Highest first, but one dispatch in batch_share is the batch lane's while it waits. */
+static struct broker_core_job *choose_job(const struct broker_core *core,
+                                          struct broker_core_service *service)
+{
+    struct broker_core_job *job = head(&service->lanes[PROTO_PRIORITY_BATCH]);
+
+    if (job != NULL && service->since_batch + 1 >= core->limits.batch_share)
+        return job;
+    for (int i = 0; i < PROTO_PRIORITIES; i++) {
+        job = head(&service->lanes[i]);
+        if (job != NULL)
+            return job;
+    }
+    return NULL;
+}
+
+static bool may_take(const struct broker_core_service *service,
+                     const struct broker_core_worker *worker,
+                     const struct broker_core_job *job)
+{
+    if (worker->leaving || worker->credit == 0)
+        return false;
+    if (worker->slots_max > 0) {
+        if (service->running + service->aborting >= service->target)
+            return false;
+        /* A READY that crossed a JOB overstates the credit; its slots do not. */
+        if (worker->jobs + worker->aborting >= worker->slots)
+            return false;
+    }
+    /* A worker that holds nothing takes any payload, else a large one would wait in
+     * vain and keep the lane behind it. */
+    return worker->credit_bytes == 0 || worker->jobs == 0 ||
+           worker->bytes + job->bytes <= worker->credit_bytes;
+}
+
+/* Not where it was tried, then most credit, then longest unused. */
+static bool better(const struct broker_core_worker *a, const struct broker_core_worker *b,
+                   const struct broker_core_job *job)
+{
+    bool a_tried = a->session == job->tried, b_tried = b->session == job->tried;
+
+    if (a_tried != b_tried)
+        return b_tried;
+    if (a->credit != b->credit)
+        return a->credit > b->credit;
+    return a->used < b->used;
+}
+
+static struct broker_core_worker *choose_worker(struct broker_core_service *service,
+                                                const struct broker_core_job *job)
+{
+    struct broker_core_worker *best = NULL;
+
+    for (struct broker_core_link *at = service->workers.next; at != &service->workers;
+         at = at->next) {
+        struct broker_core_worker *worker =
+            BROKER_CORE_OF(struct broker_core_worker, of_service, at);
+        if (may_take(service, worker, job) && (best == NULL || better(worker, best, job)))
+            best = worker;
+    }
+    return best;
+}
+
+static void count_share(struct broker_core_service *service,
+                        const struct broker_core_job *job)
+{
+    if (job->priority == PROTO_PRIORITY_BATCH)
+        service->since_batch = 0;
+    else if (service->lanes[PROTO_PRIORITY_BATCH].jobs > 0)
+        service->since_batch++;
+}
+
+static bool dispatch_one(struct broker_core *core, struct broker_core_service *service,
+                         uint64_t now_us)
+{
+    struct broker_core_job *job = choose_job(core, service);
+    if (job == NULL)
+        return false;
+
+    if (job->deadline_us <= now_us) {
+        broker_core_job_due(core, job, now_us);
+        return true;
+    }
+    struct broker_core_worker *worker = choose_worker(service, job);
+    if (worker == NULL)
+        return false;
+    count_share(service, job);
+    broker_core_job_loosen(core, job, false, now_us);
+    broker_core_job_send(core, job, (uint32_t)(worker - core->workers), now_us);
+    return true;
+}
+
+void broker_core_dispatch(struct broker_core *core, uint64_t now_us)
+{
+    for (int i = 0; i < BROKER_CORE_SERVICES_MAX; i++) {
+        struct broker_core_service *service = &core->services[i];
+        if (service->name[0] == '\0' || service->workers_open == 0)
+            continue;
+        while (dispatch_one(core, service, now_us))
+            continue;
+    }
+}

@@ -1,0 +1,147 @@
+/* Services: known by name, made on demand, few. */
+#include "broker/core/state.h"
+
+#include <errno.h>
+#include <string.h>
+
+/* Places that only workers may fill, so that clients asking for names that nobody
+ * offers cannot keep a worker out. */
+#define FOR_WORKERS 4
+
+#define RETRY_MIN_MS     100
+#define RETRY_MAX_MS     30000
+#define RETRY_DEFAULT_MS 1000 /* while no job has ended yet */
+
+static bool good_name(const char *name)
+{
+    size_t length = strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789-_");
+    return length > 0 && length <= BROKER_CORE_NAME_BYTES && name[length] == '\0';
+}
+
+static bool idle(const struct broker_core_service *service)
+{
+    if (!broker_core_list_empty(&service->workers))
+        return false;
+    for (int i = 0; i < PROTO_PRIORITIES; i++)
+        if (service->lanes[i].jobs > 0)
+            return false;
+    for (int i = 0; i < BROKER_CORE_SOURCES; i++)
+        if (service->sources[i].live)
+            return false;
+    return true;
+}
+
+static void make(struct broker_core *core, uint32_t index, const char *name,
+                 uint64_t now_us)
+{
+    struct broker_core_service *service = &core->services[index];
+
+    if (service->name[0] != '\0')
+        broker_core_heap_clear(&core->heap, &service->wait);
+    memset(service, 0, sizeof(*service));
+    memcpy(service->name, name, strlen(name) + 1);
+    broker_core_list_init(&service->workers);
+    for (int i = 0; i < PROTO_PRIORITIES; i++)
+        broker_core_list_init(&service->lanes[i].line);
+    for (uint32_t i = 0; i < BROKER_CORE_SOURCES; i++) {
+        service->sources[i].timer.kind = BROKER_CORE_TIMER_TARGET;
+        service->sources[i].timer.owner = index * BROKER_CORE_SOURCES + i;
+    }
+    service->wait.kind = BROKER_CORE_TIMER_WAIT;
+    service->wait.owner = index;
+    service->workerless_us = now_us;
+}
+
+int broker_core_service_named(struct broker_core *core, const char *name, bool by_worker,
+                              uint64_t now_us)
+{
+    int place = -1, unused = 0;
+
+    if (!good_name(name))
+        return -EINVAL;
+    for (int i = 0; i < BROKER_CORE_SERVICES_MAX; i++) {
+        const struct broker_core_service *service = &core->services[i];
+        if (strcmp(service->name, name) == 0)
+            return i;
+        if (service->name[0] != '\0' && !idle(service))
+            continue;
+        unused++;
+        /* A never used place before one that somebody may come back to. */
+        if (place < 0 || (core->services[place].name[0] != '\0' && service->name[0] == 0))
+            place = i;
+    }
+    if (unused == 0 || (!by_worker && unused <= FOR_WORKERS))
+        return -ENOSPC;
+    make(core, (uint32_t)place, name, now_us);
+    return place;
+}
+
+/* When the first job of a lane has waited long enough for a first worker. */
+static uint64_t waited_us(const struct broker_core *core,
+                          const struct broker_core_service *service,
+                          const struct broker_core_lane *lane)
+{
+    if (lane->jobs == 0)
+        return BROKER_CORE_NEVER;
+    const struct broker_core_job *job =
+        BROKER_CORE_OF(struct broker_core_job, line, lane->line.next);
+    uint64_t since_us = job->accepted_us > service->workerless_us
+                            ? job->accepted_us
+                            : service->workerless_us;
+    return since_us + core->limits.worker_wait_us;
+}
+
+void broker_core_service_watch(struct broker_core *core, uint32_t index)
+{
+    struct broker_core_service *service = &core->services[index];
+    uint64_t due_us = BROKER_CORE_NEVER;
+
+    for (int i = 0; service->workers_open == 0 && i < PROTO_PRIORITIES; i++) {
+        uint64_t lane_us = waited_us(core, service, &service->lanes[i]);
+        due_us = lane_us < due_us ? lane_us : due_us;
+    }
+    if (due_us == BROKER_CORE_NEVER)
+        broker_core_heap_clear(&core->heap, &service->wait);
+    else
+        broker_core_heap_set(&core->heap, &service->wait, due_us);
+}
+
+void broker_core_service_waited(struct broker_core *core, uint32_t index, uint64_t now_us)
+{
+    struct broker_core_service *service = &core->services[index];
+
+    for (int i = 0; i < PROTO_PRIORITIES; i++) {
+        struct broker_core_lane *lane = &service->lanes[i];
+        while (waited_us(core, service, lane) <= now_us) {
+            struct broker_core_job *job =
+                BROKER_CORE_OF(struct broker_core_job, line, lane->line.next);
+            broker_core_job_loosen(core, job, false, now_us);
+            broker_core_job_end(core, job, PROTO_STATUS_UNAVAILABLE,
+                                "no worker offers this service", false, now_us);
+        }
+    }
+    broker_core_service_watch(core, index);
+}
+
+void broker_core_service_learn(struct broker_core_service *service, uint64_t now_us)
+{
+    uint64_t gap_us = now_us - service->busy_us;
+
+    service->busy_us = now_us;
+    service->interval_us =
+        service->interval_us == 0 ? gap_us : (7 * service->interval_us + gap_us) / 8;
+}
+
+uint32_t broker_core_service_retry_ms(const struct broker_core_service *service)
+{
+    uint64_t waiting = 1;
+
+    if (service->interval_us == 0)
+        return RETRY_DEFAULT_MS;
+    for (int i = 0; i < PROTO_PRIORITIES; i++)
+        waiting += service->lanes[i].jobs;
+    uint64_t ms = waiting * service->interval_us / 1000;
+    if (ms < RETRY_MIN_MS)
+        return RETRY_MIN_MS;
+    return ms > RETRY_MAX_MS ? RETRY_MAX_MS : (uint32_t)ms;
+}

@@ -1,0 +1,537 @@
+/*
+ * The shadow keeps its own books from what the world said to the core and what the core
+ * answered, never from the core's counters, and compares the two.
+ */
+#include "tests/sim/sim.h"
+
+#include <string.h>
+
+const char *const sim_service_names[SIM_SERVICES] = {"extract", "cache"};
+
+#define MUST(condition, ...)                                                             \
+    do {                                                                                 \
+        if (!(condition))                                                                \
+            sim_fail(__VA_ARGS__);                                                       \
+    } while (0)
+
+void sim_shadow_hello(struct sim_shadow *shadow, uint32_t client)
+{
+    shadow->client_open[client] = true;
+    shadow->client_session[client] = ++shadow->sessions;
+}
+
+void sim_shadow_client_gone(struct sim_shadow *shadow, uint32_t client)
+{
+    shadow->client_open[client] = false;
+}
+
+void sim_shadow_ready(struct sim_shadow *shadow, uint32_t worker, uint64_t credit,
+                      uint64_t slots)
+{
+    shadow->workers[worker].credit = credit;
+    shadow->workers[worker].slots = slots;
+}
+
+static uint32_t workers_open(const struct sim_shadow *shadow, uint32_t service)
+{
+    uint32_t count = 0;
+
+    for (int i = 0; i < SIM_WORKERS; i++) {
+        const struct sim_worker *worker = &shadow->workers[i];
+        count += worker->open && !worker->leaving && worker->service == service;
+    }
+    return count;
+}
+
+void sim_shadow_leaving(struct sim_shadow *shadow, uint32_t worker)
+{
+    uint32_t service = shadow->workers[worker].service;
+
+    shadow->workers[worker].leaving = true;
+    if (workers_open(shadow, service) == 0)
+        shadow->workerless_us[service] = shadow->now_us;
+}
+
+void sim_shadow_scale(struct sim_shadow *shadow, uint32_t service, uint32_t source,
+                      uint64_t target, uint64_t seq, uint64_t until_us)
+{
+    shadow->sources[service][source] = (struct sim_source){true, target, seq, until_us};
+}
+
+static uint64_t target_of(const struct sim_shadow *shadow, uint32_t service)
+{
+    uint64_t offered = 0, most = 0, target = UINT64_MAX;
+
+    for (int i = 0; i < SIM_WORKERS; i++) {
+        const struct sim_worker *worker = &shadow->workers[i];
+        if (!worker->open || worker->leaving || worker->service != service)
+            continue;
+        offered += worker->slots_offered;
+        most += worker->slots_max;
+    }
+    for (int i = 0; i < BROKER_CORE_SOURCES; i++) {
+        const struct sim_source *source = &shadow->sources[service][i];
+        if (source->live && source->until_us > shadow->now_us && source->target > 0 &&
+            source->target < target)
+            target = source->target;
+    }
+    if (target == UINT64_MAX)
+        target = offered;
+    target = target < most ? target : most;
+    return target > 0 || most == 0 ? target : 1;
+}
+
+struct sim_record *sim_shadow_current(struct sim_shadow *shadow, uint32_t worker,
+                                      const struct proto_id *id, uint32_t attempt)
+{
+    for (uint32_t i = 0; i < shadow->opened; i++) {
+        struct sim_record *record = &shadow->records[shadow->open[i]];
+        if ((record->place == SIM_SENT || record->place == SIM_RUNNING) &&
+            record->worker == worker && record->attempt == attempt &&
+            memcmp(&record->job, id, sizeof(*id)) == 0)
+            return record;
+    }
+    return NULL;
+}
+
+void sim_shadow_give_back(struct sim_shadow *shadow, struct sim_record *record)
+{
+    shadow->workers[record->worker].credit = 0;
+    if (record->returned++ >= BROKER_CORE_RETURNS_MAX)
+        return;
+    sim_shadow_off_worker(shadow, record);
+    record->attempt--;
+}
+
+void sim_shadow_off_worker(struct sim_shadow *shadow, struct sim_record *record)
+{
+    struct sim_worker *worker = &shadow->workers[record->worker];
+
+    MUST(record->place == SIM_SENT || record->place == SIM_RUNNING,
+         "request %u leaves a worker but was at none", record->index);
+    worker->jobs--;
+    worker->bytes -= record->bytes;
+    record->tried = record->worker_session;
+    record->place = SIM_QUEUED;
+    record->taken_back = true;
+}
+
+static struct sim_record *by_id(struct sim_shadow *shadow, const struct proto_id *id)
+{
+    uint32_t index;
+
+    memcpy(&index, id->bytes, sizeof(index));
+    MUST(index < shadow->count, "an id that nobody used");
+    MUST(memcmp(&shadow->records[index].id, id, sizeof(*id)) == 0, "a broken id");
+    return &shadow->records[index];
+}
+
+static void accepted(struct sim_shadow *shadow, const struct broker_core_action *action)
+{
+    struct sim_record *record = by_id(shadow, &action->request);
+
+    MUST(record->place == SIM_NEW, "request %u accepted twice", record->index);
+    MUST(!shadow->draining, "request %u accepted while draining", record->index);
+    MUST(action->peer == record->client, "ACCEPT to another client");
+    record->place = SIM_QUEUED;
+    record->order = ++shadow->orders;
+    record->accepted_us = shadow->now_us;
+    shadow->open[shadow->opened++] = record->index;
+}
+
+static void refused(struct sim_shadow *shadow, const struct broker_core_action *action)
+{
+    struct sim_record *record = by_id(shadow, &action->request);
+
+    MUST(action->peer == record->client, "REJECT to another client");
+    shadow->refusals++;
+    if (shadow->expect_refusal) {
+        MUST(action->status == PROTO_STATUS_BAD_REQUEST, "wrong reason for a repeat");
+        return;
+    }
+    MUST(record->place == SIM_NEW, "request %u refused after it was accepted",
+         record->index);
+    MUST(action->status != PROTO_STATUS_FULL || action->retry_after_ms > 0,
+         "full without retry-after");
+    MUST(action->status != PROTO_STATUS_FULL || action->actual > action->limit,
+         "full, but %lu is within %lu", action->actual, action->limit);
+    record->place = SIM_REFUSED;
+}
+
+static void final(struct sim_shadow *shadow, const struct broker_core_action *action)
+{
+    struct sim_record *record = action->payload;
+
+    MUST(memcmp(&record->id, &action->request, sizeof(record->id)) == 0,
+         "FINAL with another's id");
+    MUST(action->peer == record->client, "FINAL to another client");
+    MUST(shadow->client_open[record->client] &&
+             shadow->client_session[record->client] == record->session,
+         "FINAL into a session that is over");
+    MUST(!record->final, "request %u ended twice", record->index);
+    MUST(!record->released, "request %u ended after its release", record->index);
+    MUST(record->place == SIM_QUEUED, "request %u ended while a worker has it: status %u",
+         record->index, action->status);
+    MUST(action->status != PROTO_STATUS_EXPIRED ||
+             shadow->now_us >= record->deadline_us || record->attempt > 0,
+         "request %u expired before its time", record->index);
+    record->final = true;
+    shadow->finals++;
+    shadow->by_status[action->status]++;
+}
+
+static void released(struct sim_shadow *shadow, const struct broker_core_action *action)
+{
+    struct sim_record *record = action->payload;
+    uint32_t i = 0;
+
+    MUST(!record->released, "payload %u released twice", record->index);
+    MUST(record->place == SIM_QUEUED, "payload %u released in place %d", record->index,
+         record->place);
+    bool there = shadow->client_open[record->client] &&
+                 shadow->client_session[record->client] == record->session;
+    MUST(record->final == there, "request %u: final %d, client there %d", record->index,
+         record->final, there);
+    while (i < shadow->opened && shadow->open[i] != record->index)
+        i++;
+    MUST(i < shadow->opened, "payload %u released but not open", record->index);
+    shadow->open[i] = shadow->open[--shadow->opened];
+    record->released = true;
+    record->place = SIM_ENDED;
+}
+
+static bool could_take(const struct sim_shadow *shadow, uint32_t index,
+                       const struct sim_record *record)
+{
+    const struct sim_worker *worker = &shadow->workers[index];
+    struct broker_core_worker_view view;
+
+    if (!worker->open || worker->leaving || worker->service != record->service ||
+        worker->credit == 0 || !broker_core_worker(shadow->core, index, &view))
+        return false;
+    if (worker->slots_max > 0 && worker->jobs + view.aborting >= worker->slots)
+        return false;
+    return worker->credit_bytes == 0 || worker->jobs == 0 ||
+           worker->bytes + record->bytes <= worker->credit_bytes;
+}
+
+/* Order of arrival in a lane, high before normal before batch, batch's share. */
+static void check_order(struct sim_shadow *shadow, const struct sim_record *record)
+{
+    uint32_t *since = &shadow->since_batch[record->service];
+    bool waiting[PROTO_PRIORITIES] = {false};
+
+    for (uint32_t i = 0; i < shadow->opened; i++) {
+        const struct sim_record *other = &shadow->records[shadow->open[i]];
+        if (other == record || other->place != SIM_QUEUED ||
+            other->service != record->service)
+            continue;
+        waiting[other->priority] = true;
+        MUST(other->priority != record->priority || other->order > record->order,
+             "request %u overtook %u in its lane", record->index, other->index);
+    }
+    bool batch = record->priority == PROTO_PRIORITY_BATCH;
+    bool batch_turn = batch && *since + 1 >= shadow->limits.batch_share;
+    for (uint32_t p = 0; p < record->priority; p++)
+        MUST(!waiting[p] || batch_turn, "priority %u before %u", record->priority, p);
+    if (batch)
+        shadow->batch++;
+    *since = batch ? 0 : *since + waiting[PROTO_PRIORITY_BATCH];
+    MUST(*since < shadow->limits.batch_share || !waiting[PROTO_PRIORITY_BATCH],
+         "the batch lane did not get its share");
+}
+
+static void check_choice(struct sim_shadow *shadow, const struct sim_record *record,
+                         uint32_t chosen)
+{
+    if (record->tried != shadow->workers[chosen].session)
+        return;
+    for (uint32_t i = 0; i < SIM_WORKERS; i++)
+        MUST(i == chosen || !could_take(shadow, i, record),
+             "request %u went back to worker %u, but %u was free", record->index, chosen,
+             i);
+}
+
+static uint32_t running_of(const struct sim_shadow *shadow, uint32_t service)
+{
+    uint32_t running = 0;
+
+    for (uint32_t i = 0; i < shadow->opened; i++) {
+        const struct sim_record *record = &shadow->records[shadow->open[i]];
+        running += record->service == service &&
+                   (record->place == SIM_SENT || record->place == SIM_RUNNING);
+    }
+    return running;
+}
+
+static void dispatched(struct sim_shadow *shadow, const struct broker_core_action *action)
+{
+    struct sim_record *record = action->payload;
+    struct sim_worker *worker = &shadow->workers[action->peer];
+
+    MUST(record->place == SIM_QUEUED, "request %u sent in place %d", record->index,
+         record->place);
+    MUST(record->deadline_us > shadow->now_us, "request %u sent too late", record->index);
+    MUST(could_take(shadow, action->peer, record), "worker %u cannot take request %u",
+         action->peer, record->index);
+    MUST(worker->slots_max == 0 ||
+             running_of(shadow, record->service) < target_of(shadow, record->service),
+         "request %u sent above the target", record->index);
+    MUST(action->attempt >= 1 && action->attempt <= BROKER_CORE_ATTEMPTS_MAX,
+         "attempt %u", action->attempt);
+    MUST(!record->known_job ||
+             memcmp(&record->job, &action->request, sizeof(record->job)) == 0,
+         "the job's id changed");
+    MUST(action->attempt == record->attempt + 1, "attempt %u after %u", action->attempt,
+         record->attempt);
+    uint64_t left_ms = (record->deadline_us - shadow->now_us) / 1000;
+    MUST(action->budget_ms == (left_ms == 0 ? 1 : left_ms), "wrong budget");
+    check_order(shadow, record);
+    check_choice(shadow, record, action->peer);
+
+    record->place = SIM_SENT;
+    record->attempt = action->attempt;
+    record->known_job = true;
+    record->job = action->request;
+    record->worker = action->peer;
+    record->worker_session = worker->session;
+    record->sent_us = shadow->now_us;
+    worker->credit--;
+    worker->jobs++;
+    worker->bytes += record->bytes;
+    shadow->dispatches++;
+    shadow->second_attempts += action->attempt == 2;
+}
+
+static void aborted(struct sim_shadow *shadow, const struct broker_core_action *action)
+{
+    struct sim_record *record =
+        sim_shadow_current(shadow, action->peer, &action->request, action->attempt);
+
+    MUST(record != NULL, "ABORT for a job that worker %u does not have", action->peer);
+    /* START did not come: the credit is not what was thought. */
+    if (record->place == SIM_SENT && shadow->now_us < record->deadline_us &&
+        shadow->now_us >= record->sent_us + shadow->limits.start_us)
+        shadow->workers[action->peer].credit = 0;
+    sim_shadow_off_worker(shadow, record);
+}
+
+static void worker_down(struct sim_shadow *shadow, uint32_t index)
+{
+    struct sim_worker *worker = &shadow->workers[index];
+
+    MUST(worker->open, "worker %u went down twice", index);
+    if (!worker->leaving)
+        sim_shadow_leaving(shadow, index);
+    for (uint32_t i = 0; i < shadow->opened; i++) {
+        struct sim_record *record = &shadow->records[shadow->open[i]];
+        if ((record->place == SIM_SENT || record->place == SIM_RUNNING) &&
+            record->worker == index)
+            sim_shadow_off_worker(shadow, record);
+    }
+    worker->open = false;
+}
+
+void sim_shadow_act(struct sim_shadow *shadow, const struct broker_core_action *action)
+{
+    switch (action->type) {
+    case BROKER_CORE_ACCEPT:
+        accepted(shadow, action);
+        break;
+    case BROKER_CORE_REJECT:
+        refused(shadow, action);
+        break;
+    case BROKER_CORE_FINAL:
+        final(shadow, action);
+        break;
+    case BROKER_CORE_RELEASE:
+        released(shadow, action);
+        break;
+    case BROKER_CORE_JOB:
+        dispatched(shadow, action);
+        break;
+    case BROKER_CORE_ABORT:
+        aborted(shadow, action);
+        break;
+    case BROKER_CORE_WORKER_DOWN:
+        worker_down(shadow, action->peer);
+        break;
+    default:
+        break;
+    }
+}
+
+static int core_index(const struct sim_shadow *shadow, uint32_t service,
+                      struct broker_core_service_view *view)
+{
+    for (uint32_t i = 0; i < BROKER_CORE_SERVICES_MAX; i++)
+        if (broker_core_service(shadow->core, i, view) &&
+            strcmp(view->name, sim_service_names[service]) == 0)
+            return (int)i;
+    return -1;
+}
+
+struct lane_sum {
+    uint32_t jobs, fresh;
+    uint64_t bytes, fresh_bytes;
+};
+
+static void sum_lanes(const struct sim_shadow *shadow, uint32_t service,
+                      struct lane_sum sums[PROTO_PRIORITIES])
+{
+    memset(sums, 0, PROTO_PRIORITIES * sizeof(sums[0]));
+    for (uint32_t i = 0; i < shadow->opened; i++) {
+        const struct sim_record *record = &shadow->records[shadow->open[i]];
+        if (record->place != SIM_QUEUED || record->service != service)
+            continue;
+        struct lane_sum *sum = &sums[record->priority];
+        sum->jobs++;
+        sum->bytes += record->bytes;
+        sum->fresh += !record->taken_back;
+        sum->fresh_bytes += record->taken_back ? 0 : record->bytes;
+    }
+}
+
+static void check_lanes(const struct sim_shadow *shadow, uint32_t service,
+                        const struct broker_core_service_view *view)
+{
+    struct lane_sum sums[PROTO_PRIORITIES];
+
+    sum_lanes(shadow, service, sums);
+    for (int p = 0; p < PROTO_PRIORITIES; p++) {
+        MUST(view->lanes[p].jobs == sums[p].jobs, "lane %d of %s: %u jobs, not %u", p,
+             view->name, view->lanes[p].jobs, sums[p].jobs);
+        MUST(view->lanes[p].bytes == sums[p].bytes, "lane %d of %s: wrong bytes", p,
+             view->name);
+        MUST(sums[p].fresh <= shadow->limits.lane_jobs, "lane %d: too many jobs", p);
+        MUST(sums[p].fresh_bytes <= shadow->limits.lane_bytes, "lane %d: too large", p);
+    }
+}
+
+static void check_target(const struct sim_shadow *shadow, uint32_t service,
+                         const struct broker_core_service_view *view)
+{
+    uint64_t shares = 0, slotted = 0, offered = 0;
+    bool targeted = false;
+
+    MUST(view->target == target_of(shadow, service), "%s: target %lu, not %lu",
+         view->name, view->target, target_of(shadow, service));
+    for (uint32_t i = 0; i < SIM_WORKERS; i++) {
+        struct broker_core_worker_view worker;
+        if (!shadow->workers[i].open || shadow->workers[i].service != service ||
+            shadow->workers[i].leaving || shadow->workers[i].slots_max == 0)
+            continue;
+        MUST(broker_core_worker(shadow->core, i, &worker), "worker %u is unknown", i);
+        MUST(worker.share <= worker.slots_max, "worker %u: share above its most", i);
+        shares += worker.share;
+        offered += shadow->workers[i].slots_offered;
+        slotted++;
+    }
+    for (int i = 0; i < BROKER_CORE_SOURCES; i++)
+        targeted |= view->sources[i].live && view->sources[i].target > 0;
+    uint64_t want = targeted ? view->target : offered;
+    MUST(slotted == 0 || shares == want, "%s: shares of %lu, not %lu", view->name, shares,
+         want);
+}
+
+/* Nobody waits while there is a slot that may do the work. */
+static void check_idle(const struct sim_shadow *shadow, uint32_t service,
+                       const struct broker_core_service_view *view)
+{
+    uint32_t waiting = 0;
+
+    for (int p = 0; p < PROTO_PRIORITIES; p++)
+        waiting += view->lanes[p].jobs;
+    for (uint32_t i = 0; waiting > 0 && i < SIM_WORKERS; i++) {
+        const struct sim_worker *worker = &shadow->workers[i];
+        struct sim_record small = {.service = service};
+        if (!could_take(shadow, i, &small) ||
+            (worker->credit_bytes > 0 && worker->jobs > 0))
+            continue;
+        MUST(worker->slots_max > 0 && view->running + view->aborting >= view->target,
+             "%u jobs wait for %s and worker %u is idle", waiting, view->name, i);
+    }
+}
+
+static void check_workers(const struct sim_shadow *shadow)
+{
+    for (uint32_t i = 0; i < SIM_WORKERS; i++) {
+        const struct sim_worker *worker = &shadow->workers[i];
+        struct broker_core_worker_view view;
+        bool open = broker_core_worker(shadow->core, i, &view);
+        MUST(open == worker->open, "worker %u: open %d, not %d", i, open, worker->open);
+        if (!open)
+            continue;
+        MUST(view.credit == worker->credit, "worker %u: credit %lu, not %lu", i,
+             view.credit, worker->credit);
+        MUST(view.jobs == worker->jobs, "worker %u: %u jobs, not %u", i, view.jobs,
+             worker->jobs);
+        MUST(view.bytes == worker->bytes, "worker %u: wrong bytes", i);
+    }
+}
+
+static void check_times(const struct sim_shadow *shadow, const struct sim_record *record)
+{
+    const struct broker_core_limits *l = &shadow->limits;
+    uint64_t now_us = shadow->now_us;
+
+    MUST(record->deadline_us > now_us, "request %u outlived its time", record->index);
+    if (record->place == SIM_SENT)
+        MUST(record->sent_us + l->start_us > now_us, "request %u waits for START",
+             record->index);
+    if (record->place == SIM_RUNNING && shadow->workers[record->worker].slots_max > 0) {
+        MUST(record->alive_us + l->lease_us > now_us, "request %u stands still",
+             record->index);
+        MUST(record->started_us + l->job_us > now_us, "request %u takes too long",
+             record->index);
+    }
+    if (record->place == SIM_QUEUED && workers_open(shadow, record->service) == 0) {
+        uint64_t since_us = shadow->workerless_us[record->service];
+        since_us = record->accepted_us > since_us ? record->accepted_us : since_us;
+        MUST(since_us + l->worker_wait_us > now_us, "request %u waits for a worker",
+             record->index);
+    }
+}
+
+void sim_shadow_check(struct sim_shadow *shadow)
+{
+    struct broker_core_view all;
+    uint64_t bytes = 0;
+
+    shadow->checks++;
+    for (uint32_t i = 0; i < shadow->opened; i++) {
+        const struct sim_record *record = &shadow->records[shadow->open[i]];
+        bytes += record->bytes;
+        check_times(shadow, record);
+        MUST(!record->final, "request %u ended, but its payload is kept", record->index);
+    }
+    broker_core_look(shadow->core, &all);
+    MUST(all.jobs == shadow->opened, "%u open jobs, not %u", all.jobs, shadow->opened);
+    MUST(all.bytes == bytes, "%lu bytes, not %lu", all.bytes, bytes);
+    MUST(bytes <= shadow->limits.total_bytes, "too many bytes");
+    check_workers(shadow);
+    for (uint32_t s = 0; s < SIM_SERVICES; s++) {
+        struct broker_core_service_view view;
+        if (core_index(shadow, s, &view) < 0)
+            continue;
+        MUST(view.running == running_of(shadow, s), "%s: %u running", view.name,
+             view.running);
+        check_lanes(shadow, s, &view);
+        check_target(shadow, s, &view);
+        check_idle(shadow, s, &view);
+    }
+}
+
+void sim_shadow_check_end(struct sim_shadow *shadow)
+{
+    struct broker_core_view all;
+
+    broker_core_look(shadow->core, &all);
+    MUST(all.jobs == 0 && all.bytes == 0, "%u jobs never ended", all.jobs);
+    for (uint32_t i = 0; i < shadow->count; i++) {
+        const struct sim_record *record = &shadow->records[i];
+        MUST(record->place == SIM_ENDED || record->place == SIM_REFUSED,
+             "request %u is left in place %d", i, record->place);
+        MUST(record->place != SIM_ENDED || record->released, "payload %u leaked", i);
+    }
+}
