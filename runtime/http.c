@@ -126,7 +126,7 @@ static void on_sweep(uv_timer_t *timer)
     /* Nothing is freed here: closing takes effect later in the loop. */
     for (struct http_connection *conn = server->connections; conn != NULL;
          conn = conn->next)
-        http_conn_check_time(conn, now_ms);
+        http_time_check(conn, now_ms);
 }
 
 static void finish_drain(struct http_server *server)

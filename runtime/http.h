@@ -7,22 +7,31 @@
  * Life of a request: on_head (head complete and valid, no body byte read yet) ->
  * on_body (each piece, in order) -> on_complete -> the owner calls http_respond() once,
  * at any time from on_head on, also later from another event -> on_end, exactly once,
- * after which the request must not be touched. When the client goes away first,
- * on_gone is called (still owing http_respond(), which then only leads to on_end).
+ * after which the request must not be touched. on_end never comes from inside
+ * http_respond(). When the client goes away first, on_gone is called (still owing
+ * http_respond(), which then only leads to on_end).
+ *
+ * Gone is also a client that has only closed its side (shutdown(SHUT_WR)) before its
+ * answer was given: on the wire it looks like one that left, and the work of clients that
+ * left must be cancelled. An answer that is already on its way is still sent to it.
  *
  * An answer given before the body is complete (a refusal) is sent at once; the rest of
  * the body is read and thrown away for a bounded time and amount (lingering close), so
  * that the client sees the answer instead of a reset.
  *
  * Pipelined requests are answered in order; the next head is parsed only when the
- * answer before it is written, so a connection has one request in hand.
+ * answer before it is written, so a connection has one request in hand. Meanwhile the
+ * connection is read on, to notice a client that leaves, until head_bytes_max bytes are
+ * kept for later; a client that has sent more than that ahead is noticed only when its
+ * answer is written.
  *
  * Refused without asking the owner (see docs/API.md, a problem document each, then the
  * connection closes): bare LF or CR, NUL or other controls in a head, obs-fold, space
  * before a colon, no Host or two (HTTP/1.1), two Content-Lengths, Content-Length beside
  * Transfer-Encoding, any Transfer-Encoding but exactly "chunked", an Expect other than
- * 100-continue, a version other than 1.0 and 1.1, a head over its bound, late heads and
- * bodies.
+ * 100-continue, a version other than 1.0 and 1.1, a method that llhttp does not know, a
+ * head or body over its bound, late heads and bodies, connections over the bound (503
+ * with Retry-After).
  */
 #ifndef RUNTIME_HTTP_H
 #define RUNTIME_HTTP_H
@@ -37,21 +46,27 @@
 struct http_server;
 struct http_request;
 
+/*
+ * Deadlines are totals and are looked at ten times a second. Slow clients get what their
+ * bytes earn at body_rate_min; 0 there extends nothing. An idle connection, or one that
+ * never said anything, is closed without a word.
+ */
 struct http_limits {
     uint32_t connections_max;      /* open at once, in all */
     uint32_t connections_per_peer; /* from one address; 0: no bound */
     uint32_t head_bytes_max;       /* request line and headers */
     uint32_t headers_max;          /* number of header lines */
     uint64_t body_bytes_max;       /* refused above this with 413 */
-    uint32_t head_timeout_ms; /* from the first byte (or accept) to the end of the head */
-    uint32_t body_timeout_ms; /* total, plus what body_rate_min grants */
-    uint32_t body_rate_min;   /* bytes/s that extend the body's deadline */
-    uint32_t idle_timeout_ms; /* keep-alive */
-    uint32_t write_timeout_ms; /* total for one answer, extended by body_rate_min */
+    uint32_t head_timeout_ms;      /* from the first byte (or accept) to the head's end */
+    uint32_t body_timeout_ms;      /* total, extended by body_rate_min */
+    uint32_t body_rate_min;        /* bytes/s that extend a deadline */
+    uint32_t idle_timeout_ms;      /* keep-alive */
+    uint32_t write_timeout_ms;     /* total for one answer, extended by body_rate_min */
 };
 /* Defaults for a public service. */
 void http_limits_init(struct http_limits *limits);
 
+/* All but on_refuse are required. */
 struct http_callbacks {
     /* Return to go on and read the body; or call http_respond() to refuse. */
     void (*on_head)(struct http_request *request, void *arg);
@@ -98,7 +113,12 @@ const struct http_counters *http_server_counters(const struct http_server *serve
  */
 void http_server_drain(struct http_server *server, bool hurry, void (*done)(void *arg),
                        void *arg);
-/* Close everything at once and free when libuv is done with it. Accepts NULL. */
+/*
+ * Close everything at once and free when libuv is done with it, which needs a turn of the
+ * loop. Each request in hand gets on_gone, unless it was answered, and on_end before this
+ * returns: no http_respond() is owed any more, and no callback comes later. May be called
+ * from a callback. Accepts NULL.
+ */
 void http_server_close(struct http_server *server);
 
 /* What was asked. Strings are NUL-terminated, borrowed, valid until on_end. */
@@ -136,7 +156,7 @@ struct http_piece {
  * Date, Connection and Server, which are added here; copied. The pieces are sent one
  * after the other without copying and released after (also when the client is gone, or
  * for HEAD, whose Content-Length is still that of the pieces). To be called once for
- * each request.
+ * each request; `headers` may be NULL. 204 and 304 are sent without body and length.
  */
 void http_respond(struct http_request *request, int status, const char *headers,
                   const struct http_piece *pieces, size_t count);

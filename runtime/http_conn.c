@@ -192,7 +192,7 @@ static void begin_request(struct http_connection *conn, bool more)
     struct http_head *head = &conn->head;
     struct http_refusal why;
 
-    if (http_head_parse(head, &server->limits, &why) < 0) {
+    if (http_parse_head(head, &server->limits, &why) < 0) {
         http_conn_refuse(conn, &why);
         return;
     }
@@ -393,28 +393,31 @@ static void on_eof(struct http_connection *conn)
         http_conn_close(conn);
 }
 
+void http_conn_feed(struct http_connection *conn, const uint8_t *bytes, size_t size)
+{
+    size_t used = 0;
+
+    conn->busy = true;
+    conn->server->counters.bytes_in += size;
+    if (conn->kept_size == 0)
+        used = work(conn, bytes, size);
+    if (used < size)
+        keep(conn, bytes + used, size - used);
+    leave(conn);
+}
+
 static void on_read(uv_stream_t *stream, ssize_t size, const uv_buf_t *buffer)
 {
     struct http_connection *conn = stream->data;
-    const uint8_t *bytes = (const uint8_t *)buffer->base;
-    size_t used = 0;
 
-    if (size == 0 || conn->state == HTTP_STATE_CLOSED)
+    if (conn->state == HTTP_STATE_CLOSED)
         return;
-    conn->busy = true;
-    if (size < 0) {
-        if (size == UV_EOF)
-            on_eof(conn);
-        else
-            http_conn_close(conn);
-    } else {
-        conn->server->counters.bytes_in += (uint64_t)size;
-        if (conn->kept_size == 0)
-            used = work(conn, bytes, (size_t)size);
-        if (used < (size_t)size)
-            keep(conn, bytes + used, (size_t)size - used);
-    }
-    leave(conn);
+    if (size > 0)
+        http_conn_feed(conn, (const uint8_t *)buffer->base, (size_t)size);
+    else if (size == UV_EOF)
+        on_eof(conn);
+    else if (size < 0)
+        http_conn_close(conn);
 }
 
 void http_conn_start(struct http_connection *conn)
@@ -448,57 +451,4 @@ void http_conn_resume(struct http_connection *conn)
         http_conn_start(conn);
     }
     leave(conn);
-}
-
-/* ---- deadlines ------------------------------------------------------------------ */
-
-/* A total, longer by what `bytes` earn at the slowest rate that is allowed. */
-static uint64_t with_rate(const struct http_limits *limits, uint32_t base_ms,
-                          uint64_t bytes)
-{
-    if (limits->body_rate_min == 0)
-        return base_ms;
-    return base_ms + bytes * 1000 / limits->body_rate_min;
-}
-
-/* Milliseconds that the connection may be in its state; 0: for ever. */
-static uint64_t allowance_ms(const struct http_connection *conn)
-{
-    const struct http_limits *limits = &conn->server->limits;
-
-    switch (conn->state) {
-    case HTTP_STATE_HEAD:
-        return conn->begun || conn->fresh ? limits->head_timeout_ms
-                                          : limits->idle_timeout_ms;
-    case HTTP_STATE_BODY:
-        return with_rate(limits, limits->body_timeout_ms, conn->body.received);
-    case HTTP_STATE_WRITE:
-        return with_rate(limits, limits->write_timeout_ms, http_write_progress(conn));
-    case HTTP_STATE_LINGER:
-        return HTTP_LINGER_MS;
-    default: /* waiting for the owner, who has a deadline of its own */
-        return 0;
-    }
-}
-
-void http_conn_check_time(struct http_connection *conn, uint64_t now_ms)
-{
-    static const struct http_refusal late_head = {
-        PROTO_STATUS_HEAD_TIMEOUT, "the head did not arrive in time", 0, 0};
-    static const struct http_refusal late_body = {
-        PROTO_STATUS_HEAD_TIMEOUT, "the body did not arrive in time", 0, 0};
-    uint64_t allowed_ms = allowance_ms(conn);
-
-    if (allowed_ms == 0 || now_ms < conn->since_ms + allowed_ms)
-        return;
-    if (conn->state == HTTP_STATE_HEAD && conn->begun) {
-        http_conn_refuse(conn, &late_head);
-    } else if (conn->state == HTTP_STATE_BODY) {
-        http_conn_refuse(conn, &late_body);
-    } else {
-        /* Idle, or too slow a reader: nothing that could be said would be read. */
-        if (conn->state == HTTP_STATE_WRITE || conn->fresh)
-            conn->server->counters.timeouts++;
-        http_conn_close(conn);
-    }
 }

@@ -4,8 +4,10 @@
  *
  *   http.c          the server: listening, limits on connections, the sweep, drain, close
  *   http_conn.c     the states of one connection, and who is told what when they change
- *   http_head.c     collects a head byte by byte and says what is wrong with it
+ *   http_head.c     collects a head and judges its bytes as they come
+ *   http_parse.c    understands a complete head or says what is wrong with it
  *   http_body.c     where a body ends: a length, or chunks
+ *   http_time.c     how long each state may last
  *   http_write.c    answers: the head block, the pieces, and what the socket did not take
  *   http_request.c  the questions an owner may ask about a request
  */
@@ -59,7 +61,7 @@ struct http_head {
     size_t count;
     char *joined; /* values of headers that came more than once; NULL at most times */
 
-    /* After http_head_parse(): */
+    /* After http_parse_head(): */
     const char *method, *path, *query;
     uint64_t length; /* bytes; 0 without Content-Length */
     bool is_head, is_1_0, keep_alive, has_length, chunked, expects_continue;
@@ -80,9 +82,6 @@ enum http_head_result http_head_feed(struct http_head *head,
                                      const struct http_limits *limits,
                                      const uint8_t *bytes, size_t size, size_t *used,
                                      struct http_refusal *why);
-/* Understand a complete head. 0, or -EINVAL with `why` set. */
-int http_head_parse(struct http_head *head, const struct http_limits *limits,
-                    struct http_refusal *why);
 /* A header's value or NULL. */
 const char *http_head_find(const struct http_head *head, const char *name);
 
@@ -91,6 +90,12 @@ static inline bool http_is_text(uint8_t byte)
 {
     return byte >= 0x20 ? byte != 0x7f : byte == '\t';
 }
+
+/* ---- http_parse.c --------------------------------------------------------------- */
+
+/* Understand a complete head, once. 0, or -EINVAL with `why` set. */
+int http_parse_head(struct http_head *head, const struct http_limits *limits,
+                    struct http_refusal *why);
 
 /* ---- http_body.c ---------------------------------------------------------------- */
 
@@ -224,10 +229,15 @@ void http_conn_abandon(struct http_connection *conn);
 void http_conn_resume(struct http_connection *conn);
 /* Move to another state, now. */
 void http_conn_enter(struct http_connection *conn, enum http_state state);
-/* Look at the deadline of the connection's state. */
-void http_conn_check_time(struct http_connection *conn, uint64_t now_ms);
+/* What the socket gave. Its own function for the fuzz target. */
+void http_conn_feed(struct http_connection *conn, const uint8_t *bytes, size_t size);
 /* Neither in a head nor in a request. */
 bool http_conn_is_idle(const struct http_connection *conn);
+
+/* ---- http_time.c ---------------------------------------------------------------- */
+
+/* Look at the deadline of the connection's state; refuse or close when it is over. */
+void http_time_check(struct http_connection *conn, uint64_t now_ms);
 
 /* ---- http.c --------------------------------------------------------------------- */
 
