@@ -143,7 +143,9 @@ static void put_pair(struct line *line, const char *key, size_t key_bytes,
                      const char *value, size_t value_bytes, bool number)
 {
     char start[96];
-    bool quoted = line->json ? !number : !is_bare(value, value_bytes);
+    /* What will be cut is quoted, since only a string can be. */
+    bool bare = is_bare(value, value_bytes) && sizeof start + value_bytes < room(line);
+    bool quoted = line->json ? !number : !bare;
     int used =
         snprintf(start, sizeof start, line->json ? "%s\"%.*s\":%s" : "%s%.*s=%s",
                  line->used == 0 ? (line->json ? "{" : "") : (line->json ? "," : " "),
