@@ -75,6 +75,8 @@ int broker_core_register(struct broker_core *core, uint32_t index,
     broker_core_list_init(&worker->all);
     arm(core, worker);
     join_service(core, index, (uint32_t)named, now_us);
+    /* It has no credit yet, but it may have raised the target for the others. */
+    broker_core_dispatch(core, now_us);
     return 0;
 }
 

@@ -168,7 +168,7 @@ static void take_job(struct world *world, const struct world_event *event)
     struct world_slot *slot = &machine->slots[i];
     uint64_t most_us = machine->slots_max == 0 && sim_chance(&world->random, 50)
                            ? 20000000
-                           : world->pace_us * 40;
+                           : world->pace_us * world->work;
     *slot = (struct world_slot){
         .alive = true,
         .busy = true,

@@ -94,7 +94,7 @@ static uint64_t number(const char *text)
 
 int main(int argc, char **argv)
 {
-    uint64_t seeds = 100, first = 1, events = 1000;
+    uint64_t seeds = 100, first = 1, events = 2000;
     struct sim_totals totals = {0};
 
     for (int i = 1; i < argc; i++) {

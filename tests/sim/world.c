@@ -239,13 +239,13 @@ static void client_act(struct world *world, uint32_t client)
         sim_shadow_hello(&world->shadow, client);
         if (broker_core_hello(world->core, client, world->now_us) != 0)
             sim_fail("HELLO was refused");
-    } else if (world->calm || dice < 100) {
+    } else if (world->calm || dice < world->idle) {
         broker_core_client_heard(world->core, client, world->now_us);
-    } else if (dice < 800) {
+    } else if (dice < 860) {
         for (uint64_t n = sim_range(random, 1, sim_chance(random, 50) ? 40 : 3); n > 0;
              n--)
             submit(world, client);
-    } else if (dice < 950) {
+    } else if (dice < 930) {
         cancel(world, client);
     } else if (dice < 970) {
         repeat(world, client);
@@ -392,8 +392,8 @@ static void step(struct world *world)
     } else {
         set_now(world, deadline_us);
         sim_trace("%lu tick", world->now_us);
-        tick(world);
     }
+    tick(world);
     sim_shadow_check(&world->shadow);
 }
 
@@ -436,6 +436,8 @@ static void begin(struct world *world, uint64_t seed)
     world->pace_us = sim_range(random, 1000, 200000);
     world->loss = sim_chance(random, 300) ? 0 : (unsigned)sim_range(random, 0, 60);
     world->doubled = (unsigned)sim_range(random, 0, 60);
+    world->idle = (unsigned)sim_range(random, 100, 850);
+    world->work = sim_range(random, 1, 40);
     world->crash = (unsigned)sim_range(random, 0, 100);
     for (uint32_t i = 0; i < world->clients; i++)
         world_schedule(

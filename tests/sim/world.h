@@ -57,8 +57,9 @@ struct world {
     struct proto_id unsent[64]; /* JOBs of this event that could not be sent */
     uint32_t unsents;
     bool calm;                           /* chaos and new requests have ended */
-    unsigned loss, doubled, late, crash; /* permille */
-    uint64_t pace_us;                    /* between two acts of a client */
+    unsigned loss, doubled, crash, idle; /* permille */
+    uint64_t pace_us;                    /* most between two acts of a client */
+    uint64_t work;                       /* most that a job takes, in pace_us */
     uint64_t silent_until_us[SIM_CLIENTS];
     struct world_machine machine[SIM_MACHINES];
     struct {
