@@ -212,6 +212,13 @@ json_t *metrics_json(const struct metrics_spec *specs, const void *values)
 
 /* ---- Markdown ---- */
 
+/* A bar or a line's end would end the cell. */
+static void markdown_cell(FILE *out, const char *text)
+{
+    for (; *text != '\0'; text++)
+        fprintf(out, *text == '|' ? "\\%c" : "%c", *text == '\n' ? ' ' : *text);
+}
+
 void metrics_markdown(const char *service, const struct metrics_spec *specs, FILE *out)
 {
     for (const struct metrics_spec *spec = specs; spec->name != NULL; spec++) {
@@ -219,8 +226,7 @@ void metrics_markdown(const char *service, const struct metrics_spec *specs, FIL
         if (spec->type == METRICS_FAMILY)
             fprintf(out, "{%s}", spec->label);
         fprintf(out, "` | %s | ", type_name(spec));
-        for (const char *c = spec->help; *c != '\0'; c++)
-            fprintf(out, *c == '|' ? "\\%c" : "%c", *c);
+        markdown_cell(out, spec->help);
         fprintf(out, " |\n");
     }
 }
