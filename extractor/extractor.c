@@ -189,19 +189,21 @@ static void on_lost(struct extractor_slot *slot, void *job, const char *how, voi
     extractor_jobs_on_lost(slot, job, how, ((struct extractor *)arg)->jobs);
 }
 
+static bool is_hurried(const struct extractor *extractor)
+{
+    struct extractor_jobs_count jobs = extractor_jobs_count(extractor->jobs);
+
+    return jobs.held + jobs.running > 0 || extractor_slots_hurry(extractor->slots);
+}
+
 static void on_change(void *arg)
 {
     struct extractor *extractor = arg;
 
     extractor_jobs_dispatch(extractor->jobs);
     extractor_settle(extractor);
-}
-
-static bool is_hurried(const struct extractor *extractor)
-{
-    struct extractor_jobs_count jobs = extractor_jobs_count(extractor->jobs);
-
-    return jobs.held + jobs.running > 0 || extractor_slots_hurry(extractor->slots);
+    if (is_hurried(extractor))
+        extractor_wake(extractor);
 }
 
 static void on_tick(uv_timer_t *timer)
@@ -315,6 +317,7 @@ static void drain(struct service *service, bool hurry)
     struct proto_envelope envelope = {.verb = PROTO_DRAIN,
                                       .priority = PROTO_PRIORITY_NORMAL};
 
+    extractor_slots_close_doors(extractor->slots);
     if (hurry)
         extractor_jobs_fail_all(extractor->jobs);
     else

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
@@ -156,10 +157,16 @@ int extractor_process_reap(const struct extractor_process *process, bool wait, c
                            size_t how_bytes)
 {
     siginfo_t info = {0};
-    int flags = WEXITED | (wait ? 0 : WNOHANG), failed;
+    struct pollfd end = {.fd = process->pidfd, .events = POLLIN};
+    int failed;
 
+    /* Not by a blocking waitid: libuv makes the pidfd non-blocking, and that holds there.
+     */
     do
-        failed = waitid(P_PIDFD, (id_t)process->pidfd, &info, flags);
+        failed = poll(&end, 1, wait ? -1 : 0);
+    while (failed < 0 && errno == EINTR);
+    do
+        failed = waitid(P_PIDFD, (id_t)process->pidfd, &info, WEXITED | WNOHANG);
     while (failed < 0 && errno == EINTR);
     if (failed < 0)
         return -errno;

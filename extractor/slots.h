@@ -23,12 +23,13 @@ struct extractor_slot {
     void *job;                 /* of the owner, while there is a job in hand; else NULL */
     bool leaving;              /* ends after its job */
     bool tell;                 /* on_drained when it has ended */
+    bool faulty;               /* killed for a fault: that counts as a death */
     uint64_t serial;           /* of the job in hand */
     uint64_t born_us, kill_us; /* kill_us: when patience ends; 0: no hurry */
     struct extractor_wear limit;
     uint64_t jobs;
     struct extractor_memory memory; /* as last seen */
-    const char *why;                /* it is ending: "surplus", "recycled: jobs"... */
+    const char *why; /* it is ending: "surplus", "jobs"... of extractor_pool_worn */
     struct extractor_slots *owner;
     uv_poll_t socket_poll, pid_poll;
     int handles;
@@ -58,6 +59,9 @@ void extractor_slots_close(struct extractor_slots *slots);
 
 /* Keep `share` slots; more than `count` is `count`. */
 void extractor_slots_set_share(struct extractor_slots *slots, unsigned share);
+
+/* Start none any more, whatever the share is: the service ends. */
+void extractor_slots_close_doors(struct extractor_slots *slots);
 
 /* An idle slot, or NULL. */
 struct extractor_slot *extractor_slots_idle(struct extractor_slots *slots);
