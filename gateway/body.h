@@ -1,0 +1,45 @@
+/*
+ * body.h - the bytes of an upload, in a buffer of its final size, under one budget.
+ *
+ * The budget counts what is allocated, from the moment it is promised until nobody holds
+ * it any more, ZeroMQ's I/O thread included: so it is atomic and counted by its holders,
+ * and outlives the gateway if it must. All else is for the loop thread.
+ */
+#ifndef GATEWAY_BODY_H
+#define GATEWAY_BODY_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <zmq.h>
+
+struct gateway_budget;
+
+/* NULL: out of memory. */
+struct gateway_budget *gateway_budget_new(size_t limit_bytes);
+/* Let go; freed with the last body that counts in it. NULL is fine. */
+void gateway_budget_drop(struct gateway_budget *budget);
+size_t gateway_budget_used(const struct gateway_budget *budget);
+size_t gateway_budget_limit(const struct gateway_budget *budget);
+
+/* Zeroed is an empty body that needs no gateway_body_free(). */
+struct gateway_body {
+    struct gateway_budget *budget;
+    uint8_t *bytes;
+    size_t size, capacity;
+};
+
+/* Room for `capacity` bytes in all. 0; -ENOBUFS over the budget; -ENOMEM. */
+int gateway_body_reserve(struct gateway_body *body, struct gateway_budget *budget,
+                         size_t capacity);
+/* After gateway_body_reserve(); grows by doubling where the length was not known, up to
+ * `capacity_max` bytes. 0; -ENOBUFS; -ENOMEM; -E2BIG above capacity_max. */
+int gateway_body_append(struct gateway_body *body, const uint8_t *bytes, size_t size,
+                        size_t capacity_max);
+/* Zeroed and already freed are fine. */
+void gateway_body_free(struct gateway_body *body);
+
+/* Move the bytes into a message without copying; the body is empty after. The message is
+ * the caller's to close. 0, or -ENOMEM and the body is as it was. */
+int gateway_body_wrap(struct gateway_body *body, zmq_msg_t *out);
+
+#endif

@@ -1,0 +1,422 @@
+/*
+ * gateway.c - the service: what is made at start, how it ends, and what ticks.
+ */
+#include "gateway/gateway.h"
+
+#include "gateway/request.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+/* Deadlines are kept to this; it runs only while something is open. */
+#define TICK_MS 50u
+/* Entries of the hot cache looked at a tick. */
+#define SWEEP_ENTRIES 64u
+/* Descriptors beside those of connections. */
+#define DESCRIPTORS_SPARE 64u
+
+static const struct option_spec option_specs[] = {
+#define OPTIONS_OF struct gateway_options
+#include "runtime/options_spec.h"
+
+#include "gateway/options.tbl"
+
+#include "runtime/options_end.h"
+    {0}};
+
+static const struct metrics_spec metric_specs[] = {
+#define METRICS_OF struct gateway_metrics
+#include "runtime/metrics_spec.h"
+
+#include "gateway/counters.tbl"
+
+#include "runtime/metrics_end.h"
+    {0}};
+
+bool gateway_is_ready(const struct gateway *gateway)
+{
+    return gateway_mesh_is_up(gateway->mesh) && !service_draining(gateway->service);
+}
+
+/* ---- metrics -------------------------------------------------------------------- */
+
+static void refresh_mesh(struct gateway *gateway)
+{
+    struct gateway_metrics *m = gateway->metrics;
+    const struct gateway_mesh_counters *mesh = gateway_mesh_counters(gateway->mesh);
+    const struct gateway_flight_counters *flights =
+        gateway_flights_counters(gateway->flights);
+    struct gateway_credit credit = gateway_mesh_credit(gateway->mesh);
+
+    m->flights = flights->flights;
+    m->flights_open = flights->open;
+    m->flights_cancelled = flights->cancelled;
+    m->flights_restarted = flights->restarted;
+    m->cache_failures = flights->cache_failures;
+    m->cache_bypassed = flights->cache_bypassed;
+    m->cache_bad = flights->cache_bad;
+    m->cache_down = flights->cache_down;
+    m->puts = flights->puts;
+    m->puts_left_out = flights->puts_left_out;
+    m->mesh_up = gateway_mesh_is_up(gateway->mesh);
+    m->mesh_open = credit.jobs;
+    m->mesh_open_bytes = credit.bytes;
+    m->mesh_submitted = mesh->submitted;
+    m->mesh_rejected = mesh->rejected;
+    m->mesh_lost = mesh->lost;
+    m->mesh_overdue = mesh->overdue;
+    m->mesh_cancelled = mesh->cancelled;
+    m->mesh_strays = mesh->strays;
+}
+
+static void refresh_http(struct gateway *gateway)
+{
+    struct gateway_metrics *m = gateway->metrics;
+    const struct http_counters *http = http_server_counters(gateway->server);
+    const struct hotcache_counters *hot = hotcache_counters(gateway->hot);
+
+    m->buffered_bytes = gateway_budget_used(gateway->budget);
+    m->hot_hits = hot->hits;
+    m->hot_misses = hot->misses;
+    m->hot_evicted = hot->evicted;
+    m->hot_bytes = hot->bytes;
+    m->hot_entries = hot->entries;
+    m->http_connections = http->connections;
+    m->http_accepted = http->accepted;
+    m->http_refused_connections = http->refused_connections;
+    m->http_malformed = http->malformed;
+    m->http_timeouts = http->timeouts;
+    m->http_bytes_in = http->bytes_in;
+    m->http_bytes_out = http->bytes_out;
+}
+
+void gateway_refresh_metrics(struct gateway *gateway)
+{
+    uint64_t waiting = 0;
+
+    for (const struct gateway_request *at = gateway->requests; at != NULL; at = at->next)
+        waiting += at->waiter.flight != NULL;
+    gateway->metrics->in_flight = waiting;
+    refresh_mesh(gateway);
+    if (gateway->server != NULL)
+        refresh_http(gateway);
+}
+
+static json_t *on_stats(void *arg)
+{
+    gateway_refresh_metrics(arg);
+    return metrics_json(metric_specs, ((struct gateway *)arg)->metrics);
+}
+
+/* ---- time ----------------------------------------------------------------------- */
+
+static bool has_something_open(const struct gateway *gateway)
+{
+    const struct gateway_flight_counters *flights =
+        gateway_flights_counters(gateway->flights);
+
+    return flights->open > 0 || flights->cache_down > 0 ||
+           gateway_mesh_credit(gateway->mesh).jobs > 0 ||
+           hotcache_counters(gateway->hot)->entries > 0;
+}
+
+static void on_tick(uv_timer_t *timer)
+{
+    struct gateway *gateway = timer->data;
+    uint64_t now_us = service_now_us(gateway->service);
+
+    gateway_requests_sweep(gateway, now_us);
+    gateway_mesh_sweep(gateway->mesh, now_us);
+    gateway_flights_sweep(gateway->flights, now_us);
+    hotcache_sweep(gateway->hot, now_us, SWEEP_ENTRIES);
+    if (!has_something_open(gateway)) {
+        gateway->ticking = false;
+        uv_timer_stop(timer);
+    }
+}
+
+void gateway_wake(struct gateway *gateway)
+{
+    if (gateway->ticking)
+        return;
+    gateway->ticking = true;
+    uv_timer_start(&gateway->tick, on_tick, TICK_MS, TICK_MS);
+}
+
+/* ---- the session ---------------------------------------------------------------- */
+
+static int send_link(void *arg, struct proto_envelope *envelope, const void *body,
+                     zmq_msg_t *payload)
+{
+    struct gateway *gateway = arg;
+
+    return session_send(gateway->session, envelope, body, payload);
+}
+
+static struct proto_id new_link_id(void *arg)
+{
+    return session_new_id(((struct gateway *)arg)->session);
+}
+
+static void on_up(struct session *session, const struct proto_welcome *welcome,
+                  bool fresh, void *arg)
+{
+    struct gateway *gateway = arg;
+    uint64_t now_us = service_now_us(gateway->service);
+
+    gateway->session = session;
+    gateway_mesh_up(gateway->mesh, welcome, fresh, now_us);
+    gateway_flights_up(gateway->flights, now_us);
+    gateway_wake(gateway);
+}
+
+static void on_down(struct session *session, void *arg)
+{
+    struct gateway *gateway = arg;
+
+    (void)session;
+    gateway_mesh_down(gateway->mesh);
+}
+
+static void on_message(struct session *session, struct mesh_msg *msg, void *arg)
+{
+    struct gateway *gateway = arg;
+
+    (void)session;
+    gateway_mesh_on_message(gateway->mesh, msg, service_now_us(gateway->service));
+}
+
+static int open_session(struct gateway *gateway)
+{
+    static const struct session_callbacks callbacks = {on_up, on_down, on_message,
+                                                       on_stats};
+
+    return session_open(gateway->service, "gateway", NULL, &callbacks, gateway,
+                        &gateway->session);
+}
+
+/* ---- HTTP ----------------------------------------------------------------------- */
+
+/* "[::1]:8080" into host and port. 0 or -EINVAL. */
+static int parse_listen(const char *text, char *host, size_t capacity, uint16_t *port)
+{
+    const char *colon = strrchr(text, ':');
+    const char *begin = text, *end = colon;
+    char *rest;
+
+    if (colon == NULL || colon[1] < '0' || colon[1] > '9')
+        return -EINVAL;
+    if (*begin == '[') {
+        begin++;
+        if (--end <= begin || *end != ']')
+            return -EINVAL;
+    }
+    unsigned long number = strtoul(colon + 1, &rest, 10);
+    if (*rest != '\0' || number > 65535 || end <= begin ||
+        (size_t)(end - begin) >= capacity)
+        return -EINVAL;
+    memcpy(host, begin, (size_t)(end - begin));
+    host[end - begin] = '\0';
+    *port = (uint16_t)number;
+    return 0;
+}
+
+static void fill_limits(const struct gateway_options *options, struct http_limits *limits)
+{
+    http_limits_init(limits);
+    limits->connections_max = (uint32_t)options->connections_max;
+    limits->connections_per_peer = (uint32_t)options->connections_per_peer;
+    limits->head_bytes_max = (uint32_t)options->head_bytes_max;
+    limits->headers_max = (uint32_t)options->headers_max;
+    limits->body_bytes_max = options->body_bytes_max;
+    limits->head_timeout_ms = (uint32_t)options->head_timeout_ms;
+    limits->body_timeout_ms = (uint32_t)options->body_timeout_ms;
+    limits->body_rate_min = (uint32_t)options->body_rate_min;
+    limits->idle_timeout_ms = (uint32_t)options->idle_timeout_ms;
+    limits->write_timeout_ms = (uint32_t)options->write_timeout_ms;
+}
+
+/* The usual soft limit of 1024 descriptors is below connections_max and what we need. */
+static void raise_descriptors(uint64_t connections)
+{
+    struct rlimit limit;
+    rlim_t wanted = connections + DESCRIPTORS_SPARE;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur >= wanted)
+        return;
+    limit.rlim_cur = wanted < limit.rlim_max ? wanted : limit.rlim_max;
+    if (setrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur < wanted)
+        log_event(LOG_WARNING, "too few descriptors for connections_max",
+                  "descriptors=%llu wanted=%llu", (unsigned long long)limit.rlim_cur,
+                  (unsigned long long)wanted);
+}
+
+static int open_http(struct gateway *gateway)
+{
+    static const struct http_callbacks callbacks = {
+        gateway_request_on_head, gateway_request_on_body, gateway_request_on_complete,
+        gateway_request_on_gone, gateway_request_on_end,  gateway_request_on_refuse};
+    const char *listen = gateway->options->listen;
+    struct http_limits limits;
+    char host[64];
+    uint16_t port;
+
+    fill_limits(gateway->options, &limits);
+    raise_descriptors(gateway->options->connections_max);
+    int err = parse_listen(listen, host, sizeof host, &port);
+    if (err == 0)
+        err = http_server_open(service_loop(gateway->service), host, port, &limits,
+                               &callbacks, gateway, &gateway->server);
+    if (err < 0)
+        log_event(LOG_ERROR, "cannot listen", "listen=\"%s\" error=\"%s\"", listen,
+                  strerror(-err));
+    return err;
+}
+
+/* Who started us with port 0 finds the port in a file, whole or not at all. */
+static int write_port(struct gateway *gateway)
+{
+    char *path = service_path(gateway->service, "gateway.port");
+    char *draft = service_path(gateway->service, "gateway.port.new");
+    int err = path == NULL || draft == NULL ? -ENOMEM : 0;
+    FILE *out = err < 0 ? NULL : fopen(draft, "w");
+
+    if (err == 0 && out == NULL)
+        err = -errno;
+    if (out != NULL) {
+        fprintf(out, "%u\n", http_server_port(gateway->server));
+        if (fclose(out) != 0 || rename(draft, path) < 0)
+            err = -errno;
+    }
+    free(draft);
+    gateway->port_path = path;
+    return err;
+}
+
+static void say_ready(struct gateway *gateway)
+{
+    const char *listen = gateway->options->listen;
+    int host_size = (int)(strrchr(listen, ':') - listen);
+
+    service_ready(gateway->service, "listening on http://%.*s:%u", host_size, listen,
+                  http_server_port(gateway->server));
+}
+
+/* ---- start and stop ------------------------------------------------------------- */
+
+static int parse_access_log(const char *text, enum gateway_access_log *out)
+{
+    static const char *const names[] = {"none", "errors", "misses", "all"};
+
+    for (unsigned i = 0; i < 4; i++)
+        if (strcmp(text, names[i]) == 0) {
+            *out = (enum gateway_access_log)i;
+            return 0;
+        }
+    log_event(LOG_ERROR, "access_log is to be all, misses, errors or none",
+              "access_log=\"%s\"", text);
+    return -EINVAL;
+}
+
+static int make_parts(struct gateway *gateway)
+{
+    const struct gateway_options *options = gateway->options;
+    struct gateway_link link = {send_link, new_link_id, gateway};
+    struct gateway_flight_limits limits = {options->mesh_wait_ms * 1000,
+                                           options->cache_wait_ms * 1000,
+                                           options->cache_probe_ms * 1000};
+
+    gateway->budget = gateway_budget_new(options->buffered_bytes_max);
+    gateway->hot = hotcache_new(options->hot_bytes_max);
+    gateway->mesh = gateway_mesh_new(&link);
+    gateway->flights = gateway_flights_new(gateway->mesh, &limits);
+    gateway->sha256 = EVP_MD_fetch(NULL, "SHA256", NULL);
+    if (gateway->budget == NULL || gateway->hot == NULL || gateway->mesh == NULL ||
+        gateway->flights == NULL || gateway->sha256 == NULL)
+        return -ENOMEM;
+    service_random(gateway->id_prefix, sizeof gateway->id_prefix);
+    uv_timer_init(service_loop(gateway->service), &gateway->tick);
+    gateway->tick.data = gateway;
+    gateway->has_tick = true;
+    return 0;
+}
+
+static int start(struct service *service)
+{
+    struct gateway *gateway = calloc(1, sizeof *gateway);
+
+    if (gateway == NULL)
+        return -ENOMEM;
+    gateway->service = service;
+    gateway->options = service_options(service);
+    gateway->metrics = service_metrics(service);
+    service_set_data(service, gateway);
+    int err = parse_access_log(gateway->options->access_log, &gateway->access_log);
+    if (err == 0)
+        err = make_parts(gateway);
+    if (err == 0)
+        err = open_session(gateway);
+    if (err == 0)
+        err = open_http(gateway);
+    if (err == 0)
+        err = write_port(gateway);
+    if (err == 0)
+        say_ready(gateway);
+    return err;
+}
+
+static void on_drained(void *arg)
+{
+    service_stop(((struct gateway *)arg)->service, 0);
+}
+
+static void drain(struct service *service, bool hurry)
+{
+    struct gateway *gateway = service_data(service);
+
+    http_server_drain(gateway->server, hurry, on_drained, gateway);
+}
+
+static void on_tick_closed(uv_handle_t *handle)
+{
+    free(handle->data);
+}
+
+static void stop(struct service *service)
+{
+    struct gateway *gateway = service_data(service);
+
+    if (gateway == NULL)
+        return;
+    http_server_close(gateway->server); /* ends every request */
+    session_close(gateway->session);
+    gateway->session = NULL;
+    gateway_flights_free(gateway->flights);
+    gateway_mesh_free(gateway->mesh);
+    gateway_requests_free(gateway);
+    hotcache_free(gateway->hot);
+    gateway_budget_drop(gateway->budget);
+    EVP_MD_free(gateway->sha256);
+    if (gateway->port_path != NULL)
+        unlink(gateway->port_path);
+    free(gateway->port_path);
+    if (gateway->has_tick)
+        uv_close((uv_handle_t *)&gateway->tick, on_tick_closed);
+    else
+        free(gateway);
+}
+
+const struct service_spec gateway_spec = {
+    .name = "gateway",
+    .summary = "HTTP in, mesh out: pictures to features.",
+    .options = option_specs,
+    .options_bytes = sizeof(struct gateway_options),
+    .metrics = metric_specs,
+    .metrics_bytes = sizeof(struct gateway_metrics),
+    .start = start,
+    .drain = drain,
+    .stop = stop,
+};

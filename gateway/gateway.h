@@ -1,0 +1,93 @@
+/*
+ * gateway.h - HTTP in, mesh out: what the files of the gateway share.
+ *
+ *   gateway.c    the service: start, drain, stop, session, timer
+ *   routes.c     which path and method is answered by what
+ *   pages.c      the small pages: index, health, metrics, version
+ *   features.c   pictures in, results out: admission, key, look-up, answer
+ *   upload.c     a body, bare or multipart, into a buffer and a digest
+ *   request.c    the life of one request; the one way it ends
+ *   answer.c     results in the client's format, the hot cache, headers
+ *   flight.c     one flight a key: cache, computation, waiters      (no HTTP)
+ *   cache.c      whether the cache service is worth asking          (no HTTP)
+ *   mesh.c       exchanges with the broker: ids, credit, deadlines  (no HTTP)
+ *   body.c       upload buffers under one budget                    (no HTTP)
+ *   accept.c multipart.c query.c problem.c                          (pure)
+ *
+ * One loop thread. docs/API.md is what clients see.
+ */
+#ifndef GATEWAY_GATEWAY_H
+#define GATEWAY_GATEWAY_H
+
+#include "gateway/body.h"
+#include "gateway/flight.h"
+#include "gateway/mesh.h"
+#include "runtime/hotcache.h"
+#include "runtime/http.h"
+#include "runtime/service.h"
+#include "runtime/session.h"
+
+#include <openssl/evp.h>
+
+struct gateway_options {
+#include "runtime/options_struct.h"
+
+#include "gateway/options.tbl"
+
+#include "runtime/options_end.h"
+};
+
+struct gateway_metrics {
+#include "runtime/metrics_struct.h"
+
+#include "gateway/counters.tbl"
+
+#include "runtime/metrics_end.h"
+};
+
+/* Least to most talkative. */
+enum gateway_access_log {
+    GATEWAY_LOG_NONE,
+    GATEWAY_LOG_ERRORS,
+    GATEWAY_LOG_MISSES,
+    GATEWAY_LOG_ALL
+};
+
+struct gateway_request;
+
+struct gateway {
+    struct service *service;
+    const struct gateway_options *options;
+    struct gateway_metrics *metrics;
+    enum gateway_access_log access_log;
+
+    struct http_server *server;
+    struct session *session;
+    struct gateway_mesh *mesh;
+    struct gateway_flights *flights;
+    struct hotcache *hot;
+    struct gateway_budget *budget;
+    EVP_MD
+        *sha256; /* fetched once: a fetch for each request would cost more than the key */
+
+    struct gateway_request *requests; /* all that have not ended */
+    struct gateway_request *spare;    /* kept for reuse */
+    unsigned spare_count;
+
+    uv_timer_t tick; /* runs while anything is open */
+    bool ticking, has_tick;
+    uint8_t id_prefix[8];
+    uint64_t ids;
+    char *port_path; /* the file with the port, or NULL */
+};
+
+extern const struct service_spec gateway_spec;
+
+/* Something was opened that has a deadline: see that the timer runs. */
+void gateway_wake(struct gateway *gateway);
+/* Set the metrics that are counted elsewhere. */
+void gateway_refresh_metrics(struct gateway *gateway);
+/* Requests can be served: the session is up and nobody asked us to end. */
+bool gateway_is_ready(const struct gateway *gateway);
+
+#endif

@@ -1,0 +1,189 @@
+#include "gateway/upload.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+/* First buffer of a body whose length is not known. */
+#define CHUNKED_FIRST_BYTES (128u << 10)
+
+static const char *const media[] = {
+    "image/jpeg",
+    "image/png",
+    "image/webp",
+    "image/x-portable-anymap",
+    "image/x-portable-graymap",
+    "image/x-portable-pixmap",
+    "image/x-portable-bitmap",
+    "application/octet-stream",
+};
+#define MEDIA_CHOICES                                                                    \
+    "image/jpeg, image/png, image/webp, image/x-portable-anymap, "                       \
+    "application/octet-stream or multipart/form-data with a field 'file'"
+
+/* ---- before the body ------------------------------------------------------------ */
+
+static bool refuse_budget(struct gateway_request *request, int err, uint64_t wanted)
+{
+    const struct gateway_budget *budget = request->gateway->budget;
+    struct gateway_refusal why = {.status = PROTO_STATUS_FULL};
+
+    if (err == -ENOMEM) {
+        gateway_request_refuse(request, &why, "out of memory");
+        return false;
+    }
+    why.limit = gateway_budget_limit(budget);
+    why.actual = gateway_budget_used(budget) + wanted;
+    gateway_request_refuse(request, &why,
+                           "the gateway holds as many bytes of bodies as "
+                           "it may");
+    return false;
+}
+
+static bool begin_multipart(struct gateway_request *request, const char *type)
+{
+    static const struct gateway_refusal bad = {.status = PROTO_STATUS_BAD_REQUEST};
+
+    request->multipart = malloc(sizeof *request->multipart);
+    if (request->multipart == NULL)
+        return refuse_budget(request, -ENOMEM, 0);
+    if (gateway_multipart_init(request->multipart, type) == 0)
+        return true;
+    gateway_request_refuse(request, &bad, "%s", request->multipart->detail);
+    return false;
+}
+
+/* Only what cannot be meant as a picture is refused: the content decides what it is. */
+static bool check_type(struct gateway_request *request)
+{
+    static const struct gateway_refusal bad = {.status = PROTO_STATUS_BAD_TYPE};
+    const char *type = http_header(request->http, "content-type");
+
+    if (type == NULL || *type == '\0')
+        return true;
+    size_t size = strcspn(type, "; \t");
+    for (size_t i = 0; i < sizeof media / sizeof media[0]; i++)
+        if (strlen(media[i]) == size && strncasecmp(type, media[i], size) == 0)
+            return true;
+    if (size == 19 && strncasecmp(type, "multipart/form-data", 19) == 0)
+        return begin_multipart(request, type);
+    gateway_request_refuse(request, &bad, "the type %.*s is not taken; it is to be %s",
+                           size < 80 ? (int)size : 80, type, MEDIA_CHOICES);
+    return false;
+}
+
+static bool check_length(struct gateway_request *request)
+{
+    static const struct gateway_refusal none = {.status = PROTO_STATUS_NO_LENGTH};
+    static const struct gateway_refusal empty = {.status = PROTO_STATUS_BAD_REQUEST};
+    uint64_t limit = request->gateway->options->body_bytes_max;
+    int64_t length = http_content_length(request->http);
+
+    if (http_is_chunked(request->http))
+        return true;
+    if (!http_has_length(request->http)) {
+        gateway_request_refuse(request, &none,
+                               "the picture needs a Content-Length, or to "
+                               "be sent chunked");
+        return false;
+    }
+    if (length == 0) {
+        gateway_request_refuse(request, &empty,
+                               "the body is empty; it is to be a picture");
+        return false;
+    }
+    if ((uint64_t)length > limit) { /* the server refuses this by itself, earlier */
+        struct gateway_refusal large = {PROTO_STATUS_TOO_LARGE, limit, (uint64_t)length,
+                                        0, NULL};
+        gateway_request_refuse(request, &large, "the body is too large");
+        return false;
+    }
+    return true;
+}
+
+static size_t first_capacity(const struct gateway_request *request)
+{
+    uint64_t limit = request->gateway->options->body_bytes_max;
+
+    if (http_is_chunked(request->http))
+        return limit < CHUNKED_FIRST_BYTES ? limit : CHUNKED_FIRST_BYTES;
+    return (size_t)http_content_length(request->http);
+}
+
+bool gateway_upload_begin(struct gateway_request *request)
+{
+    struct gateway *gateway = request->gateway;
+
+    if (!check_length(request) || !check_type(request))
+        return false;
+    size_t capacity = first_capacity(request);
+    int err = gateway_body_reserve(&request->body, gateway->budget, capacity);
+    if (err < 0)
+        return refuse_budget(request, err, capacity);
+    if (request->digest == NULL)
+        request->digest = EVP_MD_CTX_new();
+    if (request->digest == NULL ||
+        EVP_DigestInit_ex2(request->digest, gateway->sha256, NULL) != 1)
+        return refuse_budget(request, -ENOMEM, 0);
+    return true;
+}
+
+/* ---- the body ------------------------------------------------------------------- */
+
+static int take(void *arg, const uint8_t *bytes, size_t size)
+{
+    struct gateway_request *request = arg;
+    int err = gateway_body_append(&request->body, bytes, size,
+                                  request->gateway->options->body_bytes_max);
+
+    if (err == 0 && EVP_DigestUpdate(request->digest, bytes, size) != 1)
+        err = -ENOMEM;
+    return err;
+}
+
+static void refuse_piece(struct gateway_request *request, int err, size_t size)
+{
+    struct gateway_refusal why = {.status = PROTO_STATUS_BAD_REQUEST};
+    uint64_t limit = request->gateway->options->body_bytes_max;
+
+    if (err == -EINVAL) {
+        gateway_request_refuse(request, &why, "%s", request->multipart->detail);
+    } else if (err == -E2BIG) {
+        why = (struct gateway_refusal){PROTO_STATUS_TOO_LARGE, limit,
+                                       request->body.size + size, 0, NULL};
+        gateway_request_refuse(request, &why, "the body is too large");
+    } else {
+        (void)refuse_budget(request, err, request->body.capacity);
+    }
+}
+
+void gateway_upload_feed(struct gateway_request *request, const uint8_t *bytes,
+                         size_t size)
+{
+    int err =
+        request->multipart == NULL
+            ? take(request, bytes, size)
+            : gateway_multipart_feed(request->multipart, bytes, size, take, request);
+
+    if (err < 0)
+        refuse_piece(request, err, size);
+}
+
+bool gateway_upload_finish(struct gateway_request *request)
+{
+    static const struct gateway_refusal empty = {.status = PROTO_STATUS_BAD_REQUEST};
+
+    if (request->multipart != NULL && gateway_multipart_finish(request->multipart) < 0) {
+        gateway_request_refuse(request, &empty, "%s", request->multipart->detail);
+        return false;
+    }
+    if (request->body.size == 0) {
+        gateway_request_refuse(request, &empty,
+                               "the body is empty; it is to be a picture");
+        return false;
+    }
+    if (EVP_DigestFinal_ex(request->digest, request->image_sha256, NULL) != 1)
+        return refuse_budget(request, -ENOMEM, 0);
+    return true;
+}
