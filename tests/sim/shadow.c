@@ -30,6 +30,7 @@ void sim_shadow_ready(struct sim_shadow *shadow, uint32_t worker, uint64_t credi
 {
     shadow->workers[worker].credit = credit;
     shadow->workers[worker].slots = slots;
+    shadow->workers[worker].aborted_us = 0;
 }
 
 static uint32_t workers_open(const struct sim_shadow *shadow, uint32_t service)
@@ -71,7 +72,7 @@ static uint64_t target_of(const struct sim_shadow *shadow, uint32_t service)
     }
     for (int i = 0; i < BROKER_CORE_SOURCES; i++) {
         const struct sim_source *source = &shadow->sources[service][i];
-        if (source->live && source->until_us > shadow->now_us && source->target > 0 &&
+        if (source->live && source->until_us > shadow->ticked_us && source->target > 0 &&
             source->target < target)
             target = source->target;
     }
@@ -264,6 +265,20 @@ static uint32_t running_of(const struct sim_shadow *shadow, uint32_t service)
     return running;
 }
 
+/* As the core says, which check_workers() holds against the ABORTs. */
+static uint32_t aborting_of(const struct sim_shadow *shadow, uint32_t service)
+{
+    uint32_t aborting = 0;
+
+    for (uint32_t i = 0; i < SIM_WORKERS; i++) {
+        struct broker_core_worker_view view;
+        if (shadow->workers[i].open && shadow->workers[i].service == service &&
+            broker_core_worker(shadow->core, i, &view))
+            aborting += view.aborting;
+    }
+    return aborting;
+}
+
 static void dispatched(struct sim_shadow *shadow, const struct broker_core_action *action)
 {
     struct sim_record *record = action->payload;
@@ -274,8 +289,9 @@ static void dispatched(struct sim_shadow *shadow, const struct broker_core_actio
     MUST(record->deadline_us > shadow->now_us, "request %u sent too late", record->index);
     MUST(could_take(shadow, action->peer, record), "worker %u cannot take request %u",
          action->peer, record->index);
-    MUST(worker->slots_max == 0 ||
-             running_of(shadow, record->service) < target_of(shadow, record->service),
+    uint32_t busy =
+        running_of(shadow, record->service) + aborting_of(shadow, record->service);
+    MUST(worker->slots_max == 0 || busy < target_of(shadow, record->service),
          "request %u sent above the target", record->index);
     MUST(action->attempt >= 1 && action->attempt <= BROKER_CORE_ATTEMPTS_MAX,
          "attempt %u", action->attempt);
@@ -313,6 +329,8 @@ static void aborted(struct sim_shadow *shadow, const struct broker_core_action *
     if (record->place == SIM_SENT && shadow->now_us < record->deadline_us &&
         shadow->now_us >= record->sent_us + shadow->limits.start_us)
         shadow->workers[action->peer].credit = 0;
+    if (shadow->workers[action->peer].slots_max > 0)
+        shadow->workers[action->peer].aborted_us = shadow->now_us;
     sim_shadow_off_worker(shadow, record);
 }
 
@@ -467,6 +485,9 @@ static void check_workers(const struct sim_shadow *shadow)
         MUST(view.jobs == worker->jobs, "worker %u: %u jobs, not %u", i, view.jobs,
              worker->jobs);
         MUST(view.bytes == worker->bytes, "worker %u: wrong bytes", i);
+        MUST(worker->aborted_us == 0 || view.aborting > 0 ||
+                 shadow->now_us >= worker->aborted_us + shadow->limits.lease_us,
+             "worker %u: an aborted job is forgotten too soon", i);
     }
 }
 

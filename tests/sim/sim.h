@@ -51,6 +51,7 @@ struct sim_worker {
     uint64_t session, slots_offered, slots_max, credit_bytes, credit, slots;
     uint32_t jobs;
     uint64_t bytes;
+    uint64_t aborted_us; /* last ABORT since READY; 0: none */
 };
 
 struct sim_source {
@@ -71,7 +72,7 @@ struct sim_shadow {
     uint64_t workerless_us[SIM_SERVICES];
     uint32_t since_batch[SIM_SERVICES];
     uint64_t sessions, orders;
-    uint64_t now_us;
+    uint64_t now_us, ticked_us; /* ticked: what was due until then was done */
     bool draining, expect_refusal;
     uint64_t checks, finals, refusals, dispatches, second_attempts, batch;
     uint64_t by_status[PROTO_STATUS_COUNT];
