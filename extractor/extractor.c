@@ -52,6 +52,16 @@ static void send_drained(unsigned number, void *arg)
     extractor_send(arg, &envelope, &drain, NULL);
 }
 
+/* DRAIN(0): give us no more. */
+static void send_leaving(struct extractor *extractor)
+{
+    struct proto_drain all = {.slot = 0};
+    struct proto_envelope envelope = {.verb = PROTO_DRAIN,
+                                      .priority = PROTO_PRIORITY_NORMAL};
+
+    extractor_send(extractor, &envelope, &all, NULL);
+}
+
 static void announce(struct extractor *extractor)
 {
     struct extractor_slots_count slots = extractor_slots_count(extractor->slots);
@@ -156,7 +166,9 @@ static void on_up(struct session *session, const struct proto_welcome *welcome,
         extractor_jobs_abandon(extractor->jobs);
         extractor_slots_set_share(extractor->slots, extractor->slots_default);
     }
-    extractor->told_us = 0; /* READY, whatever was said before */
+    if (service_draining(extractor->service))
+        send_leaving(extractor); /* this broker does not know it */
+    extractor->told_us = 0;      /* READY, whatever was said before */
     extractor_wake(extractor);
     extractor_settle(extractor);
 }
@@ -313,15 +325,12 @@ static int start(struct service *service)
 static void drain(struct service *service, bool hurry)
 {
     struct extractor *extractor = service_data(service);
-    struct proto_drain all = {.slot = 0};
-    struct proto_envelope envelope = {.verb = PROTO_DRAIN,
-                                      .priority = PROTO_PRIORITY_NORMAL};
 
     extractor_slots_close_doors(extractor->slots);
     if (hurry)
         extractor_jobs_fail_all(extractor->jobs);
     else
-        extractor_send(extractor, &envelope, &all, NULL);
+        send_leaving(extractor);
     extractor_settle(extractor);
 }
 
