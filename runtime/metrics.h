@@ -8,7 +8,8 @@
  *   HISTOGRAM(field, "help")                   struct metrics_histogram field, seconds
  *
  * A field `jobs_done` of service `broker` is `siftmesh_broker_jobs_done_total` to
- * Prometheus (gauges and histograms without _total, histograms with _seconds). Loop thread only.
+ * Prometheus (gauges and histograms without _total, histograms with _seconds). Loop
+ * thread only.
  */
 #ifndef RUNTIME_METRICS_H
 #define RUNTIME_METRICS_H
@@ -51,7 +52,8 @@ uint64_t metrics_quantile(const struct metrics_histogram *histogram, double frac
  * families are left out. */
 void metrics_prometheus(const char *service, const struct metrics_spec *specs,
                         const void *values, FILE *out);
-/* A new JSON object: name -> number, or object by label, or {count, sum_us, p50_us, p99_us}. */
+/* A new JSON object: name -> number, or object by label, or {count, sum_us, p50_us,
+ * p99_us}. */
 json_t *metrics_json(const struct metrics_spec *specs, const void *values);
 /* Rows of a Markdown table, for docs/COUNTERS.md: name, type, help. No heading. */
 void metrics_markdown(const char *service, const struct metrics_spec *specs, FILE *out);
