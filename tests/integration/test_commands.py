@@ -1,0 +1,194 @@
+"""The siftmesh command, as a person uses it."""
+
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+
+import cv2
+import numpy
+import pytest
+
+from tests.harness.mesh import BIN, ROOT, until
+from tests.harness.scenes import encoded
+
+
+@pytest.fixture
+def photo(tmp_path):
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(encoded(".jpg", seed=501))
+    return path
+
+
+@pytest.mark.parametrize("way", ["zmq", "http"])
+def test_extract_writes_every_format(shared_mesh, photo, tmp_path, way):
+    reach = ["--http", shared_mesh.url] if way == "http" else []
+
+    def extract(name):
+        return shared_mesh.command("extract", photo, "--format", name, *reach).stdout
+    document = json.loads(extract("json"))
+    count = document["count"]
+    assert count > 30
+    assert extract("bin")[:4] == b"SMFB"
+    assert len(extract("bin")) == 160 + 148 * count
+    assert numpy.load(io.BytesIO(extract("npz")))["descriptors"].shape == (count, 128)
+    assert extract("colmap").decode().splitlines()[0] == f"{count} 128"
+    assert extract("lowe").decode().splitlines()[0] == f"{count} 128"
+    assert len(extract("msgpack")) > 148 * count
+
+
+def test_extract_takes_parameters_and_an_output_file(shared_mesh, photo, tmp_path):
+    out = tmp_path / "out.json"
+    shared_mesh.command("extract", photo, "--max-features", 10, "--descriptors=none",
+                        "-o", out)
+    document = json.loads(out.read_text())
+    assert document["count"] == 10 and document["params"]["max_features"] == 10
+
+
+def test_extract_of_several_photos_writes_a_file_each(shared_mesh, tmp_path):
+    names = []
+    for i in range(5):
+        names.append(tmp_path / f"p{i}.png")
+        names[-1].write_bytes(encoded(".png", seed=510 + i, width=100, height=80))
+    done = shared_mesh.command("extract", *names, "-o", tmp_path / "out", "--format", "npz")
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
+        f"p{i}.png.npz" for i in range(5)]
+    assert b"5 photos, 0 failed" in done.stderr
+
+
+def test_exit_codes_follow_sysexits(shared_mesh, photo, tmp_path):
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(encoded(".png", seed=520)[:500])
+
+    def code(*words):
+        done = shared_mesh.command(*words, check=False)
+        assert done.returncode == 0 or done.stderr
+        return done.returncode
+    assert code("extract", photo) == os.EX_OK
+    assert code("extract") == os.EX_USAGE
+    assert code("extract", photo, "--h", "1000") == os.EX_USAGE
+    assert code("extract", photo, "--nonsense", "1") == os.EX_USAGE
+    assert code("extract", tmp_path / "missing.jpg") == os.EX_NOINPUT
+    assert code("extract", broken) == os.EX_DATAERR
+    assert code("extract", broken, "--http", shared_mesh.url) == os.EX_DATAERR
+    assert code("extract", photo, "-o", "/nonexistent/x") == os.EX_CANTCREAT
+    assert code("extract", photo, "--http", "http://127.0.0.1:1") == os.EX_UNAVAILABLE
+    assert code("nonsense") == os.EX_USAGE
+
+
+def test_status_shows_slots_queues_and_cache(shared_mesh):
+    text = shared_mesh.command("status").stdout.decode()
+    for word in ("broker", "extract", "cache", "slot 1", "gateway@"):
+        assert word in text, text
+    status = shared_mesh.status()
+    assert status["services"]["extract"]["slots"] == 2
+
+
+def test_help_and_version_are_there_for_every_program(tmp_path):
+    for name in ("siftmesh", "siftmesh-broker", "siftmesh-gateway", "siftmesh-extractor",
+                 "siftmesh-cacher", "siftmesh-monitor"):
+        shown = subprocess.run([BIN / name, "--help"], capture_output=True, text=True)
+        assert shown.returncode == 0 and "Usage:" in shown.stdout
+        version = subprocess.run([BIN / name, "--version"], capture_output=True, text=True)
+        assert version.returncode == 0 and "0.1.0" in version.stdout
+        wrong = subprocess.run([BIN / name, "--nonsense"], capture_output=True, text=True)
+        assert wrong.returncode == os.EX_USAGE
+
+
+def test_a_configuration_file_is_checked_with_its_line(tmp_path):
+    good, bad = tmp_path / "good.ini", tmp_path / "bad.ini"
+    good.write_text("[gateway]\nbody_bytes_max = 8M\n[broker]\n")
+    bad.write_text("[gateway]\nbody_bytes_max = 1\n")
+    done = subprocess.run([BIN / "siftmesh", "check-config", good], capture_output=True)
+    assert done.returncode == 0, done.stderr
+    done = subprocess.run([BIN / "siftmesh", "check-config", bad], capture_output=True,
+                          text=True)
+    assert done.returncode == os.EX_CONFIG
+    assert re.search(r"bad\.ini:2: body_bytes_max is 1, must be 1024 to \d+ bytes", done.stderr)
+    shown = subprocess.run([BIN / "siftmesh", "config", good], capture_output=True, text=True)
+    assert re.search(r"body_bytes_max = 8388608\s+# file", shown.stdout), shown.stdout
+
+
+def test_run_draws_a_generated_scene_and_leaves_nothing_behind(tmp_path):
+    done = subprocess.run([BIN / "siftmesh", "run"], cwd=tmp_path, capture_output=True,
+                          text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    found = re.search(r"size\s+640 x 480, (\d+) keypoints", done.stdout)
+    assert found and int(found.group(1)) > 200
+    assert "cache hit" in done.stdout and "denoise" in done.stdout
+    picture = cv2.imread(str(tmp_path / "sample-scene.pgm.features.png"))
+    assert picture.shape == (480, 640, 3)
+    colourful = (picture.max(axis=2).astype(int) - picture.min(axis=2)) > 60
+    assert colourful.mean() > 0.02, "keypoints are drawn in colour"
+
+
+def test_up_is_ready_restarts_what_dies_and_stops(tmp_path):
+    runtime = tmp_path / "r"
+    up = subprocess.Popen(
+        [BIN / "siftmesh", "up", "--runtime-dir", runtime, "--listen", "127.0.0.1:0",
+         "--monitor-listen", "127.0.0.1:0", "--slots", "1"], stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, start_new_session=True)
+    lines = []
+
+    def read_until(word):
+        while True:
+            line = up.stdout.readline().decode()
+            assert line, "".join(lines)
+            lines.append(line)
+            if word in line:
+                return line
+    try:
+        read_until("mesh ready")
+        text = "".join(lines)
+        for name in ("broker", "cacher", "extractor", "monitor", "gateway"):
+            assert re.search(rf"^{name} +ready", text, re.M), text
+        pid = int(re.search(r"^cacher +ready +pid (\d+)", text, re.M).group(1))
+        os.kill(pid, signal.SIGKILL)
+        assert "signal 9" in read_until("cacher died")
+        again = read_until("cacher    ready")
+        assert int(re.search(r"pid (\d+)", again).group(1)) != pid
+        up.send_signal(signal.SIGINT)
+        assert up.wait(60) == 0
+    finally:
+        up.kill()
+    assert not [p for p in runtime.iterdir() if p.suffix == ".sock"]
+
+
+def test_up_says_why_a_service_does_not_start(tmp_path, shared_mesh):
+    taken = shared_mesh.port()
+    done = subprocess.run(
+        [BIN / "siftmesh", "up", "--runtime-dir", tmp_path / "r", "--listen",
+         f"127.0.0.1:{taken}", "--monitor-listen", "127.0.0.1:0"], capture_output=True,
+        text=True, timeout=120)
+    assert done.returncode == os.EX_UNAVAILABLE
+    assert "gateway did not start" in done.stderr and str(taken) in done.stderr
+
+
+def test_the_python_module_gets_the_same_features(shared_mesh, photo):
+    sys.path.insert(0, str(ROOT / "client/python"))
+    import siftmesh
+    document = json.loads(shared_mesh.command("extract", photo).stdout)
+    with siftmesh.Mesh(f"ipc://{shared_mesh.runtime}/front.sock") as mesh:
+        features = mesh.features(photo.read_bytes())
+        assert features.cached and features.key == document["key"]
+        assert (features.keypoints == numpy.array(document["keypoints"], "f4")).all()
+        assert (features.descriptors == numpy.array(document["descriptors"], "u1")).all()
+        fresh = mesh.features(photo.read_bytes(), max_features=5, norm="root")
+        assert len(fresh.keypoints) == 5 and not fresh.cached
+        assert mesh.denoise(photo.read_bytes())[:4] == b"\x89PNG"
+        with pytest.raises(siftmesh.Error) as error:
+            mesh.features(b"no picture at all")
+        assert error.value.code == "unsupported_media_type"
+        assert mesh.stats()["services"]["extract"]["slots"] == 2
+        with pytest.raises(ValueError):
+            mesh.features(b"", nonsense=1)
+
+
+def test_extract_in_this_process_alone_reports_its_stages(photo):
+    done = subprocess.run([BIN / "siftmesh-extractor", "--image", photo, "--repeat", "2",
+                           "--json"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)
