@@ -1,0 +1,247 @@
+#include "monitor/state.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define CONNECTIONS_MAX      64
+#define CONNECTIONS_PER_PEER 32
+#define BODY_BYTES_MAX       4096 /* read and thrown away: nothing here takes one */
+#define HEADERS_BYTES        512
+
+/* ---- pages ---- */
+
+static char *no_text(const struct monitor *monitor, size_t *size)
+{
+    (void)monitor;
+    *size = 3;
+    return strdup("ok\n");
+}
+
+static char *html(const struct monitor *monitor, size_t *size)
+{
+    (void)monitor;
+    *size = strlen(monitor_page);
+    return strdup(monitor_page);
+}
+
+/* Ready when it sees memory and the broker: what it decides is known and arrives. */
+static bool is_ready(const struct monitor *monitor)
+{
+    return monitor->sample.memory_known && session_is_up(monitor->session) &&
+           !service_draining(monitor->service);
+}
+
+static char *readiness(const struct monitor *monitor, size_t *size)
+{
+    char text[MONITOR_WHY_BYTES + 32];
+
+    if (is_ready(monitor))
+        snprintf(text, sizeof text, "ready\n");
+    else if (!session_is_up(monitor->session))
+        snprintf(text, sizeof text, "no broker\n");
+    else
+        snprintf(text, sizeof text, "no memory sample: %s\n", monitor->sample.why);
+    *size = strlen(text);
+    return strdup(text);
+}
+
+#define TEXT "text/plain; charset=utf-8"
+#define JSON "application/json"
+
+static const struct route {
+    const char *path, *media;
+    char *(*make)(const struct monitor *monitor, size_t *size);
+} routes[] = {
+    {"/", "text/html; charset=utf-8", html},
+    {"/metrics", "text/plain; version=0.0.4; charset=utf-8", monitor_report_metrics},
+    {"/status", JSON, monitor_report_status},
+    {"/decisions", JSON, monitor_report_decisions},
+    {"/livez", TEXT, no_text},
+    {"/readyz", TEXT, readiness},
+};
+
+/* ---- answers ---- */
+
+/* No script or style of others, no frame of others: what peers say of themselves is
+ * shown here. */
+#define SAFE                                                                             \
+    "Cache-Control: no-store\r\n"                                                        \
+    "X-Content-Type-Options: nosniff\r\n"                                                \
+    "Content-Security-Policy: default-src 'none'; style-src 'unsafe-inline'; "           \
+    "script-src 'unsafe-inline'; connect-src 'self'; frame-ancestors 'none'\r\n"
+
+static size_t problem(char *buffer, size_t capacity, enum proto_status status,
+                      const char *detail)
+{
+    /* `detail` is always a constant of ours or of the HTTP server: nothing to escape. */
+    int n = snprintf(buffer, capacity,
+                     "{\"type\":\"about:blank\",\"title\":\"%s\",\"status\":%d,"
+                     "\"code\":\"%s\",\"detail\":\"%s\"}\n",
+                     proto_status_title(status), proto_status_http(status),
+                     proto_status_code(status), detail);
+    return n > 0 && (size_t)n < capacity ? (size_t)n : 0;
+}
+
+static void refuse(struct http_request *request, enum proto_status status,
+                   const char *extra, const char *detail)
+{
+    char text[512], headers[HEADERS_BYTES];
+    size_t size = problem(text, sizeof text, status, detail);
+
+    snprintf(headers, sizeof headers, SAFE "%sContent-Type: application/problem+json\r\n",
+             extra);
+    http_respond_copy(request, proto_status_http(status), headers, text, size);
+}
+
+static void release_text(void *text)
+{
+    free(text);
+}
+
+static void answer(struct monitor *monitor, struct http_request *request,
+                   const struct route *route)
+{
+    char headers[HEADERS_BYTES];
+    size_t size = 0;
+    bool ready = route->make != readiness || is_ready(monitor);
+    char *text = route->make(monitor, &size);
+
+    if (text == NULL) {
+        refuse(request, PROTO_STATUS_INTERNAL, "", "out of memory");
+        return;
+    }
+    struct http_piece piece = {text, size, release_text, text};
+    snprintf(headers, sizeof headers, SAFE "Content-Type: %s\r\n", route->media);
+    http_respond(request, ready ? 200 : 503, headers, &piece, 1);
+}
+
+static void on_complete(struct http_request *request, void *arg)
+{
+    struct monitor *monitor = arg;
+    const char *method = http_method(request);
+
+    monitor->metrics->http_answers++;
+    for (size_t i = 0; i < sizeof routes / sizeof routes[0]; i++) {
+        if (strcmp(http_path(request), routes[i].path) != 0)
+            continue;
+        if (strcmp(method, "GET") != 0 && strcmp(method, "HEAD") != 0)
+            refuse(request, PROTO_STATUS_BAD_METHOD, "Allow: GET, HEAD\r\n",
+                   "this page can only be read");
+        else
+            answer(monitor, request, &routes[i]);
+        return;
+    }
+    refuse(request, PROTO_STATUS_NOT_FOUND, "",
+           "there are /, /status, /decisions, /metrics, /livez and /readyz");
+}
+
+static void on_head(struct http_request *request, void *arg)
+{
+    (void)request;
+    (void)arg;
+}
+
+static void on_body(struct http_request *request, const uint8_t *bytes, size_t size,
+                    void *arg)
+{
+    (void)request;
+    (void)bytes;
+    (void)size;
+    (void)arg;
+}
+
+/* Answers are made at once, so nobody waits that could go, and nothing is kept. */
+static void on_over(struct http_request *request, void *arg)
+{
+    (void)request;
+    (void)arg;
+}
+
+static size_t on_refuse(enum proto_status status, const char *detail, uint64_t limit,
+                        uint64_t actual, char *buffer, size_t capacity, void *arg)
+{
+    (void)limit;
+    (void)actual;
+    (void)arg;
+    return problem(buffer, capacity, status, detail);
+}
+
+/* ---- listening ---- */
+
+/* "HOST:PORT" or "[HOST]:PORT"; cuts `text`. */
+static int split_address(char *text, char **host, uint16_t *port)
+{
+    char *colon = strrchr(text, ':'), *end;
+
+    if (colon == NULL || colon == text || colon[1] == '\0')
+        return -EINVAL;
+    *colon = '\0';
+    unsigned long number = strtoul(colon + 1, &end, 10);
+    if (*end != '\0' || number > UINT16_MAX || colon[1] == '-' || colon[1] == '+')
+        return -EINVAL;
+    if (text[0] == '[' && colon[-1] == ']') {
+        colon[-1] = '\0';
+        text++;
+    }
+    *host = text;
+    *port = (uint16_t)number;
+    return 0;
+}
+
+/* Whole or not at all: who waits for the file reads it as soon as it is there. */
+static int write_port(struct monitor *monitor)
+{
+    char fresh[OPTION_STR_BYTES + 64];
+
+    monitor->port_path = service_path(monitor->service, "monitor.port");
+    if (monitor->port_path == NULL)
+        return -ENOMEM;
+    snprintf(fresh, sizeof fresh, "%s.new", monitor->port_path);
+    FILE *file = fopen(fresh, "we");
+    if (file == NULL)
+        return -errno;
+    fprintf(file, "%u\n", http_server_port(monitor->server));
+    if (fclose(file) != 0 || rename(fresh, monitor->port_path) < 0)
+        return -errno;
+    return 0;
+}
+
+int monitor_web_open(struct monitor *monitor)
+{
+    static const struct http_callbacks callbacks = {on_head, on_body, on_complete,
+                                                    on_over, on_over, on_refuse};
+    struct http_limits limits;
+    char text[OPTION_STR_BYTES], *host;
+    uint16_t port;
+
+    http_limits_init(&limits);
+    limits.connections_max = CONNECTIONS_MAX;
+    limits.connections_per_peer = CONNECTIONS_PER_PEER;
+    limits.body_bytes_max = BODY_BYTES_MAX;
+    snprintf(text, sizeof text, "%s", monitor->options->listen);
+    int err = split_address(text, &host, &port);
+    if (err == 0)
+        err = http_server_open(service_loop(monitor->service), host, port, &limits,
+                               &callbacks, monitor, &monitor->server);
+    if (err < 0) {
+        log_event(LOG_ERROR, "cannot listen", "listen=\"%s\" error=\"%s\"",
+                  monitor->options->listen, strerror(-err));
+        return err;
+    }
+    err = write_port(monitor);
+    if (err < 0)
+        log_event(LOG_ERROR, "cannot write monitor.port", "error=\"%s\"", strerror(-err));
+    return err;
+}
+
+void monitor_web_close(struct monitor *monitor)
+{
+    http_server_close(monitor->server);
+    if (monitor->port_path != NULL)
+        (void)unlink(monitor->port_path);
+    free(monitor->port_path);
+    monitor->port_path = NULL;
+}
