@@ -25,9 +25,11 @@
 
 #include <cmocka.h>
 
+#ifndef RIG_PATIENCE_MS
 #define RIG_PATIENCE_MS 20000u
-#define RIG_BYTES_MAX   (32u << 20)
-#define RIG_PIECES_MAX  4
+#endif
+#define RIG_BYTES_MAX  (32u << 20)
+#define RIG_PIECES_MAX 4
 
 /* When the owner answers. */
 enum rig_mode { RIG_ON_COMPLETE, RIG_ON_HEAD, RIG_ON_BODY, RIG_HOLD };
@@ -353,6 +355,45 @@ static inline void rig_text_free(struct rig_text *text)
 {
     free(text->bytes);
     *text = (struct rig_text){0};
+}
+
+/* ---- what several tests say and answer --------------------------------------------- */
+
+#define GET_A   "GET /a HTTP/1.1\r\nHost: h\r\n\r\n"
+#define GET_END "GET /end HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
+
+static char rig_big[8 << 20];
+
+/* Four pieces of bytes that differ everywhere. */
+static inline void rig_use_big_answer(struct rig *rig)
+{
+    const size_t part = sizeof rig_big / RIG_PIECES_MAX;
+
+    for (size_t i = 0; i < sizeof rig_big; i++)
+        rig_big[i] = (char)(i * 2654435761u >> 13);
+    rig->piece_count = RIG_PIECES_MAX;
+    for (size_t i = 0; i < RIG_PIECES_MAX; i++)
+        rig->pieces[i] = (struct http_piece){rig_big + i * part, part, rig_release, rig};
+}
+
+static inline void rig_use_small_answer(struct rig *rig)
+{
+    rig->piece_count = 2;
+    rig->pieces[0] = (struct http_piece){"hello ", 6, rig_release, rig};
+    rig->pieces[1] = (struct http_piece){"world", 5, rig_release, rig};
+}
+
+static inline const char *rig_body_of(const struct rig_text *text)
+{
+    const char *end = strstr(text->bytes, "\r\n\r\n");
+
+    assert_non_null(end);
+    return end + 4;
+}
+
+static inline uint64_t rig_open_connections(const struct rig *rig)
+{
+    return http_server_counters(rig->server)->connections;
 }
 
 #endif

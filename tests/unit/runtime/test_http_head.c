@@ -131,6 +131,7 @@ static const struct row broken_bodies[] = {
     {"no line end after a chunk", BYTES(CHUNK "5\r\nhelloXX0\r\n\r\n"), 400},
     {"a chunk longer than its size", BYTES(CHUNK "4\r\nhello\r\n0\r\n\r\n"), 400},
     {"bare LF at the end", BYTES(CHUNK "5\r\nhello\r\n0\r\n\n"), 400},
+    {"bare CR at the end", BYTES(CHUNK "5\r\nhello\r\n0\r\n\rX"), 400},
     {"bare LF in a trailer", BYTES(CHUNK "0\r\nA: b\n\r\n"), 400},
     {"a folded trailer", BYTES(CHUNK "0\r\nA: b\r\n c\r\n\r\n"), 400},
     {"a chunk beyond the bound", BYTES(CHUNK "5\r\nhello\r\n7000000\r\n"), 413},
