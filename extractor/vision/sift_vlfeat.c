@@ -1,12 +1,17 @@
 /*
  * sift_vlfeat.c - sift.h by VLFeat: the only file that knows it.
  *
+ * The scale space, the orientations and the descriptors are VLFeat's; the extrema are
+ * searched by extremum.h, which says why, and tells the response, which VLFeat does not.
+ *
  * VLFeat holds one octave at a time, and orientations and descriptors can only be
  * computed while their octave is there. A cap on the number of features concerns all
  * octaves. So each octave adds its features without descriptors to those kept so far, the
  * lot is cut to the cap, and only this octave's survivors are described.
  */
 #include "extractor/vision/sift.h"
+
+#include "extractor/vision/extremum.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -18,7 +23,8 @@
 #define FULL_SCALE    255.0 /* of the floats given to VLFeat, whatever the depth */
 #define INPUT_BLUR_PX 0.5
 #define OCTAVE_MIN_PX 8  /* shorter side of the last octave: a descriptor spans more */
-#define STEP_FEATURES 32 /* features between two looks at `cancel`: under 2 ms */
+#define STEP_ROWS     16 /* rows searched between two looks at `cancel` */
+#define STEP_FEATURES 32 /* features described between two: under 2 ms */
 #define ANGLES_MAX    4  /* VLFeat's bound on orientations of a keypoint */
 #define KEPT_MIN      1024
 #define TWO_PI        6.283185307179586
@@ -120,39 +126,32 @@ static int filt_new(const struct vision_image *image,
     filt->sigman = INPUT_BLUR_PX;
     filt->sigma0 = params->sigma * filt->sigmak;
     filt->dsigma0 = filt->sigma0 * sqrt(1.0 - 1.0 / (filt->sigmak * filt->sigmak));
-
-    /* VLFeat takes raw extrema from 0.8 of its threshold on, OpenCV from 0.5; ours is
-     * applied to the refined value in response_is_enough. */
-    vl_sift_set_peak_thresh(filt, FULL_SCALE * 0.5 / 0.8 * params->contrast /
-                                      params->octave_layers);
-    vl_sift_set_edge_thresh(filt, params->edge);
     *out = filt;
     return 0;
 }
 
-/* |DoG| at the refined extremum, which VLFeat computes but does not tell. */
-static double response_of(const VlSiftFilt *filt, const VlSiftKeypoint *key)
+/* VLFeat computes no orientation and no descriptor round some pixels of the rim. */
+static bool can_be_described(const VlSiftFilt *filt, const struct vision_extremum *e)
 {
-    const ptrdiff_t dx = 1, dy = filt->octave_width, ds = dy * filt->octave_height;
-    const float *at =
-        filt->dog + key->ix * dx + key->iy * dy + (key->is - filt->s_min) * ds;
-    const double step = ldexp(1.0, filt->o_cur); /* octave's pixel in the picture's */
-
-    double slope_x = 0.5 * ((double)at[dx] - at[-dx]);
-    double slope_y = 0.5 * ((double)at[dy] - at[-dy]);
-    double slope_s = 0.5 * ((double)at[ds] - at[-ds]);
-    double value = *at + 0.5 * (slope_x * (key->x / step - key->ix) +
-                                slope_y * (key->y / step - key->iy) +
-                                slope_s * ((double)key->s - key->is));
-    return fabs(value) / FULL_SCALE;
+    int x = (int)(e->at_x + 0.5), y = (int)(e->at_y + 0.5);
+    return x < filt->octave_width && y < filt->octave_height - 1;
 }
 
-/* VLFeat computes no orientation and no descriptor round some pixels of the rim. */
-static bool can_be_described(const VlSiftFilt *filt, const VlSiftKeypoint *key)
+/* VLFeat's planes are counted from s_min. */
+static VlSiftKeypoint keypoint_of(const VlSiftFilt *filt, const struct vision_extremum *e)
 {
-    const double step = ldexp(1.0, filt->o_cur);
-    int x = (int)(key->x / step + 0.5), y = (int)(key->y / step + 0.5);
-    return x >= 0 && x < filt->octave_width && y >= 0 && y < filt->octave_height - 1;
+    const double step = ldexp(1.0, filt->o_cur); /* octave's pixel in the picture's */
+    const double level = e->at_plane + filt->s_min;
+    return (VlSiftKeypoint){
+        .o = filt->o_cur,
+        .ix = e->x,
+        .iy = e->y,
+        .is = e->plane + filt->s_min,
+        .x = (float)(e->at_x * step),
+        .y = (float)(e->at_y * step),
+        .s = (float)level,
+        .sigma = (float)(filt->sigma0 * pow(2.0, level / filt->S) * step),
+    };
 }
 
 static float angle_normal(double radians)
@@ -177,27 +176,28 @@ static int work_reserve(struct work *w, size_t more)
     return 0;
 }
 
-static int keypoint_add(struct work *w, const VlSiftKeypoint *key)
+static int keypoint_add(struct work *w, const struct vision_extremum *e)
 {
-    double response = response_of(w->filt, key), angles[ANGLES_MAX] = {0};
+    const VlSiftKeypoint key = keypoint_of(w->filt, e);
+    double angles[ANGLES_MAX] = {0};
     int count = 1;
 
-    if (response * w->params->octave_layers < w->params->contrast ||
-        !can_be_described(w->filt, key))
+    if (!can_be_described(w->filt, e))
         return 0;
     if (!w->params->upright)
-        count = vl_sift_calc_keypoint_orientations(w->filt, angles, key);
+        count = vl_sift_calc_keypoint_orientations(w->filt, angles, &key);
     if (work_reserve(w, ANGLES_MAX) < 0)
         return -ENOMEM;
 
     for (int i = 0; i < count; i++) {
         struct kept *kept = &w->kept[w->count++];
-        kept->key = *key;
-        kept->feature = (struct vision_feature){.x = key->x,
-                                                .y = key->y,
-                                                .scale = key->sigma,
-                                                .orientation = angle_normal(angles[i]),
-                                                .response = (float)response};
+        kept->key = key;
+        kept->feature =
+            (struct vision_feature){.x = key.x,
+                                    .y = key.y,
+                                    .scale = key.sigma,
+                                    .orientation = angle_normal(angles[i]),
+                                    .response = (float)(fabs(e->value) / FULL_SCALE)};
     }
     return 0;
 }
@@ -272,18 +272,54 @@ static int describe_octave(struct work *w)
     return 0;
 }
 
+static void subtract(float *restrict to, const float *restrict more,
+                     const float *restrict less, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        to[i] = more[i] - less[i];
+}
+
+/* Into VLFeat's own buffer, which only vl_sift_detect would use. */
+static struct vision_dog octave_dog(VlSiftFilt *filt)
+{
+    const size_t plane = (size_t)filt->octave_width * (size_t)filt->octave_height;
+    const int planes = filt->s_max - filt->s_min;
+    subtract(filt->dog, filt->octave + plane, filt->octave, plane * (size_t)planes);
+    return (struct vision_dog){filt->dog, filt->octave_width, filt->octave_height,
+                               planes};
+}
+
+static int row_run(struct work *w, const struct vision_dog *dog, int y, int plane)
+{
+    const double contrast = FULL_SCALE * w->params->contrast / w->params->octave_layers;
+    struct vision_extremum e;
+
+    /* OpenCV's: a raw extremum may be weaker by half, the refined one must reach it. */
+    for (int x = 1; x < dog->width_px - 1; x++) {
+        if (!vision_extremum_test(dog, x, y, plane, 0.5 * contrast) ||
+            !vision_extremum_refine(dog, x, y, plane, contrast, w->params->edge, &e))
+            continue;
+        int err = keypoint_add(w, &e);
+        if (err < 0)
+            return err;
+    }
+    return 0;
+}
+
 static int octave_run(struct work *w)
 {
     if (w->filt->o_cur < w->params->first_octave)
         return 0;
-    vl_sift_detect(w->filt);
 
-    for (int i = 0; i < w->filt->nkeys; i++) {
-        if (i % STEP_FEATURES == 0 && vision_step(w->control))
-            return -ECANCELED;
-        int err = keypoint_add(w, &w->filt->keys[i]);
-        if (err < 0)
-            return err;
+    const struct vision_dog dog = octave_dog(w->filt);
+    for (int plane = 1; plane < dog.planes - 1; plane++) {
+        for (int y = 1; y < dog.height_px - 1; y++) {
+            if (y % STEP_ROWS == 0 && vision_step(w->control))
+                return -ECANCELED;
+            int err = row_run(w, &dog, y, plane);
+            if (err < 0)
+                return err;
+        }
     }
     work_select(w);
     return describe_octave(w);
