@@ -72,6 +72,27 @@ static int render(struct gateway *gateway, const struct hotcache_value *result,
     return 0;
 }
 
+/* Whether a result is of the kind that the variant shows: a GET by key cannot know. */
+static bool is_of_kind(const struct hotcache_value *result,
+                       const struct gateway_variant *variant)
+{
+    static const uint8_t magic[4] = {'S', 'M', 'F', 'B'};
+    bool is_blob =
+        result->size >= sizeof magic && memcmp(result->bytes, magic, sizeof magic) == 0;
+
+    return is_blob != variant->png;
+}
+
+/* The reference passed on, or dropped and NULL. */
+static struct hotcache_value *of_kind(struct hotcache_value *result,
+                                      const struct gateway_variant *variant)
+{
+    if (result == NULL || is_of_kind(result, variant))
+        return result;
+    hotcache_value_unref(result);
+    return NULL;
+}
+
 struct hotcache_value *gateway_answer_find(struct gateway *gateway,
                                            const uint8_t key[PROTO_DIGEST_BYTES],
                                            const struct gateway_variant *variant,
@@ -84,9 +105,12 @@ struct hotcache_value *gateway_answer_find(struct gateway *gateway,
     struct hotcache_value *found =
         hotcache_get(gateway->hot, wanted.bytes, sizeof wanted.bytes, now_us);
 
-    if (found != NULL || normal.format == PROTO_FORMAT_BIN)
+    if (normal.format == PROTO_FORMAT_BIN)
+        return of_kind(found, variant);
+    if (found != NULL)
         return found;
     found = hotcache_get(gateway->hot, raw.bytes, sizeof raw.bytes, now_us);
+    found = of_kind(found, variant);
     if (found == NULL)
         return NULL;
     if (render(gateway, found, &normal, &rendered) == 0)
@@ -110,14 +134,11 @@ int gateway_answer_render(struct gateway *gateway, const uint8_t key[PROTO_DIGES
     _Static_assert(2 + PROTO_FORMAT_COUNT <=
                        sizeof result->rendered / sizeof result->rendered[0],
                    "a place for each variant");
-    static const uint8_t magic[4] = {'S', 'M', 'F', 'B'};
     struct gateway_variant normal = normal_variant(variant);
     struct hotcache_value **made = &result->rendered[slot_of(&normal)];
     struct hot_key hot = hot_key(key, &normal);
 
-    /* A key of the other kind: GET cannot know. */
-    bool is_blob = memcmp(result->value->bytes, magic, sizeof magic) == 0;
-    if (is_blob == variant->png)
+    if (!is_of_kind(result->value, variant))
         return -EPROTO;
     if (*made == NULL) {
         static const struct gateway_variant plain = {.format = PROTO_FORMAT_BIN};

@@ -68,7 +68,7 @@ struct gateway {
     struct hotcache *hot;
     struct gateway_budget *budget;
     EVP_MD
-        *sha256; /* fetched once: a fetch for each request would cost more than the key */
+    *sha256; /* fetched once: a fetch for each request would cost more than the key */
 
     struct gateway_request *requests; /* all that have not ended */
     struct gateway_request *spare;    /* kept for reuse */

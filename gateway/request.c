@@ -112,8 +112,11 @@ void gateway_request_on_body(struct http_request *http, const uint8_t *bytes, si
     struct gateway_request *request = http_data(http);
 
     (void)arg;
-    if (request != NULL && !request->ended)
-        gateway_upload_feed(request, bytes, size);
+    /* The body of a GET means nothing, RFC 9110 section 9.3.1: it is read over. */
+    if (request == NULL || request->ended || request->kind == 0)
+        return;
+    request->bytes_in += size;
+    gateway_upload_feed(request, bytes, size);
 }
 
 void gateway_request_on_complete(struct http_request *http, void *arg)
@@ -121,7 +124,7 @@ void gateway_request_on_complete(struct http_request *http, void *arg)
     struct gateway_request *request = http_data(http);
 
     (void)arg;
-    if (request != NULL && !request->ended)
+    if (request != NULL && !request->ended && request->kind != 0)
         gateway_features_complete(request);
 }
 
@@ -164,7 +167,7 @@ static void write_log(const struct gateway_request *request,
               "recv_ms=%.3f queue_ms=%.3f decode_ms=%.3f denoise_ms=%.3f sift_ms=%.3f "
               "total_ms=%.3f peer=%s",
               request->id, http_method(http), http_path(http), account->http_status,
-              proto_status_code(account->status), request->body.size, account->bytes_out,
+              proto_status_code(account->status), request->bytes_in, account->bytes_out,
               answer != NULL ? gateway_source_name(answer->source) : "-",
               received_us > started_us ? (double)(received_us - started_us) / 1e3 : 0.0,
               (double)result->queue_us / 1e3, (double)result->decode_us / 1e3,

@@ -20,7 +20,8 @@ struct gateway_request {
     bool ended; /* http_respond() was called, or the server ended it */
 
     /* Of a request for a result; features.c and upload.c. */
-    enum proto_kind kind;
+    enum proto_kind kind; /* 0: none, there is no body to wait for */
+    size_t bytes_in;      /* of the body */
     struct gateway_query query;
     struct gateway_variant variant;
     enum proto_priority priority;
