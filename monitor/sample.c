@@ -149,7 +149,8 @@ static int read_level(const struct monitor_sampler *sampler, const struct place 
     out->limit = high < out->limit ? high : out->limit;
     if (out->limit == 0 || out->limit == MONITOR_NO_LIMIT)
         return -ENOENT;
-    return read_used(sampler, place, &out->used, why);
+    err = read_used(sampler, place, &out->used, why);
+    return err == -ENOENT ? -EIO : err; /* a bound without its use is not "no bound" */
 }
 
 static int read_machine(const struct monitor_sampler *sampler, struct memory *out,
