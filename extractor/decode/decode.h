@@ -17,7 +17,7 @@
  * file. Samples are scaled to the full range of 8 bits, of 16 when maxval > 255: round(v
  * full / maxval). A sample above maxval is an error. In P1 and P4, 1 is black.
  *
- * Whoever calls copies no pixels: the picture is malloc'd, rows without padding.
+ * The picture is malloc'd, its rows without padding.
  * Thread-safe.
  */
 #ifndef DECODE_DECODE_H
