@@ -28,18 +28,20 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define BROKER_CORE_SERVICES_MAX 8    /* services known at once */
-#define BROKER_CORE_NAME_BYTES   15   /* longest service name */
-#define BROKER_CORE_REASON_BYTES 127  /* longest reason of a target or a mode */
-#define BROKER_CORE_ATTEMPTS_MAX 2    /* attempts a job gets */
-#define BROKER_CORE_RETURNS_MAX  8    /* then not to have been begun counts as attempt */
-#define BROKER_CORE_SLOTS_PER    1000 /* worker k's slots are k*1000 + 1 ... k*1000 + 999 \
-                                       */
-#define BROKER_CORE_SLOTS_MAX     999 /* slots a worker can have */
-#define BROKER_CORE_NONE          UINT32_MAX
-#define BROKER_CORE_NEVER         UINT64_MAX
-#define BROKER_CORE_TARGET_MAX_US (24ull * 3600 * 1000000) /* longest life of a target   \
-                                                            */
+#define BROKER_CORE_SERVICES_MAX 8   /* services known at once */
+#define BROKER_CORE_NAME_BYTES   15  /* longest service name */
+#define BROKER_CORE_REASON_BYTES 127 /* longest reason of a target or a mode */
+#define BROKER_CORE_ATTEMPTS_MAX 2   /* attempts a job gets */
+#define BROKER_CORE_RETURNS_MAX  8   /* then not to have been begun counts as attempt */
+#define BROKER_CORE_SLOTS_PER                                                            \
+    1000                          /* worker k's slots are k*1000 + 1 ... k*1000 + 999    \
+                                   */
+#define BROKER_CORE_SLOTS_MAX 999 /* slots a worker can have */
+#define BROKER_CORE_NONE      UINT32_MAX
+#define BROKER_CORE_NEVER     UINT64_MAX
+#define BROKER_CORE_TARGET_MAX_US                                                        \
+    (24ull * 3600 * 1000000) /* longest life of a target                                 \
+                              */
 
 struct broker_core;
 
@@ -103,7 +105,7 @@ struct broker_core_action {
     bool pass_on;       /* FINAL: the body and payload of the DONE in hand go along */
     uint32_t budget_ms; /* JOB: time left, at least 1 */
     struct proto_id request; /* the client's id, or for a worker the broker's own */
-    void *payload;           /* JOB, RELEASE, FINAL (still to be released) */
+    void *payload;           /* JOB, RELEASE; ACCEPT, FINAL: still to be released */
     uint64_t from, to;       /* SLOTS, SHARE, DRAIN, MODE */
     uint64_t seq;            /* SHARE */
     uint64_t limit, actual;  /* REJECT: the bound that was broken; else 0 */
@@ -263,9 +265,10 @@ struct broker_core_source_view {
 
 struct broker_core_service_view {
     const char *name;
-    const char *reason; /* of the target */
-    uint64_t target;    /* 0 for a service without slots */
-    uint64_t slots;     /* alive, all workers */
+    const char *reason;     /* of the target */
+    uint64_t target;        /* 0 for a service without slots */
+    uint64_t slots_default; /* what the workers offered */
+    uint64_t slots;         /* alive, all workers */
     uint64_t slots_max;
     uint32_t workers;
     uint32_t running;         /* jobs given to workers */
@@ -302,6 +305,7 @@ struct broker_core_view {
     bool draining;
     enum broker_core_level level;
     const char *level_reason;
+    uint64_t level_until_us; /* when it falls back to normal; 0 when it is */
 };
 void broker_core_look(const struct broker_core *core, struct broker_core_view *out);
 

@@ -158,7 +158,9 @@ struct broker_core_job *broker_core_job_begin(struct broker_core *core, uint32_t
     core->jobs_open++;
     core->bytes += job->bytes;
     core->counters.requests_accepted++;
-    broker_core_act(core, BROKER_CORE_ACCEPT, client)->request = job->request;
+    struct broker_core_action *action = broker_core_act(core, BROKER_CORE_ACCEPT, client);
+    action->request = job->request;
+    action->payload = job->payload;
     enter_lane(core, job, &core->services[service].lanes[job->priority].line);
     return job;
 }

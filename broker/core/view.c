@@ -8,14 +8,16 @@ const struct broker_core_counters *broker_core_counters(const struct broker_core
     return &core->counters;
 }
 
-static uint64_t slots_alive(const struct broker_core *core, uint32_t service)
+static void sum_slots(const struct broker_core *core, uint32_t service,
+                      struct broker_core_service_view *out)
 {
-    uint64_t slots = 0;
-
-    for (uint32_t i = 0; i < core->limits.workers_max; i++)
-        if (core->workers[i].open && core->workers[i].service == service)
-            slots += core->workers[i].slots;
-    return slots;
+    for (uint32_t i = 0; i < core->limits.workers_max; i++) {
+        const struct broker_core_worker *worker = &core->workers[i];
+        if (!worker->open || worker->service != service)
+            continue;
+        out->slots += worker->slots;
+        out->slots_default += worker->leaving ? 0 : worker->slots_offered;
+    }
 }
 
 bool broker_core_service(const struct broker_core *core, uint32_t index,
@@ -29,13 +31,13 @@ bool broker_core_service(const struct broker_core *core, uint32_t index,
         .name = service->name,
         .reason = service->reason,
         .target = service->target,
-        .slots = slots_alive(core, index),
         .slots_max = service->slots_max,
         .workers = service->workers_open,
         .running = service->running,
         .aborting = service->aborting,
         .job_interval_us = service->interval_us,
     };
+    sum_slots(core, index, out);
     for (int i = 0; i < PROTO_PRIORITIES; i++)
         out->lanes[i] = (struct broker_core_lane_view){service->lanes[i].jobs,
                                                        service->lanes[i].bytes};
@@ -94,5 +96,7 @@ void broker_core_look(const struct broker_core *core, struct broker_core_view *o
         .draining = core->draining,
         .level = core->level,
         .level_reason = core->level_reason,
+        .level_until_us =
+            core->level == BROKER_CORE_NORMAL ? 0 : core->level_timer.due_us,
     };
 }

@@ -1,0 +1,243 @@
+#include "broker/broker.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* An epoch fits a JSON number exactly. */
+#define EPOCH_MASK ((1ull << 52) - 1)
+
+static const struct option_spec option_specs[] = {
+#define OPTIONS_OF struct broker_options
+#include "runtime/options_spec.h"
+
+#include "broker/options.tbl"
+
+#include "runtime/options_end.h"
+#undef OPTIONS_OF
+    {0},
+};
+
+static const struct metrics_spec metrics_specs[] = {
+#define METRICS_OF struct broker_metrics
+#include "runtime/metrics_spec.h"
+
+#include "broker/counters.tbl"
+
+#include "runtime/metrics_end.h"
+#undef METRICS_OF
+    {0},
+};
+
+uint64_t broker_now_us(const struct broker *broker)
+{
+    return service_now_us(broker->service);
+}
+
+/* ---- after each event ---- */
+
+static void take_actions(struct broker *broker)
+{
+    const struct broker_core_action *action;
+
+    while ((action = broker_core_next(broker->core)) != NULL)
+        broker_act(broker, action);
+}
+
+static void on_timer(uv_timer_t *timer)
+{
+    struct broker *broker = timer->data;
+
+    broker->timer_us = 0;
+    broker_core_tick(broker->core, broker_now_us(broker));
+    broker_settle(broker);
+}
+
+/* Only an earlier deadline moves the timer: most events push deadlines back, and firing
+ * once too early costs less than a system call for each message. */
+static void set_timer(struct broker *broker)
+{
+    uint64_t now_us = broker_now_us(broker);
+    uint64_t due_us = broker_core_deadline(broker->core);
+
+    if (due_us == BROKER_CORE_NEVER ||
+        (broker->timer_us != 0 && broker->timer_us <= due_us))
+        return;
+    uv_update_time(service_loop(broker->service));
+    uv_timer_start(&broker->timer, on_timer,
+                   due_us > now_us ? (due_us - now_us + 999) / 1000 : 0, 0);
+    broker->timer_us = due_us;
+}
+
+static bool is_done(const struct broker *broker)
+{
+    struct broker_core_view view;
+
+    broker_core_look(broker->core, &view);
+    return view.draining && view.jobs == 0;
+}
+
+void broker_settle(struct broker *broker)
+{
+    take_actions(broker);
+    while (broker->unsents > 0) {
+        struct proto_id id = broker->unsent[--broker->unsents];
+        broker_core_unsent(broker->core, &id, broker_now_us(broker));
+        take_actions(broker);
+    }
+    set_timer(broker);
+    if (is_done(broker))
+        service_stop(broker->service, 0);
+}
+
+/* ---- life ---- */
+
+static struct broker_core_limits limits_of(const struct broker *broker)
+{
+    const struct broker_options *o = broker->options;
+    struct broker_core_limits limits = {
+        .epoch = broker->epoch,
+        .clients_max = (uint32_t)o->clients_max,
+        .workers_max = (uint32_t)o->workers_max,
+        .jobs_max = (uint32_t)o->jobs_max,
+        .lane_jobs = (uint32_t)o->lane_jobs,
+        .lane_bytes = o->lane_bytes,
+        .total_bytes = o->total_bytes,
+        .payload_bytes_max = o->payload_bytes_max,
+        .client_jobs = (uint32_t)o->client_jobs,
+        .client_bytes = o->client_bytes,
+        .batch_share = (uint32_t)o->batch_share,
+        .silence_us = 3 * o->heartbeat_ms * 1000,
+        .request_us = o->request_ms * 1000,
+        .request_max_us = o->request_max_ms * 1000,
+        .start_us = o->start_timeout_ms * 1000,
+        .lease_us = o->lease_ms * 1000,
+        .job_us = o->job_timeout_ms * 1000,
+        .worker_wait_us = o->worker_wait_ms * 1000,
+        .target_ttl_us = o->target_ttl_ms * 1000,
+        .resend_us = o->heartbeat_ms * 1000,
+    };
+
+    service_random(&limits.hash_seed, sizeof limits.hash_seed);
+    return limits;
+}
+
+static int make_tables(struct broker *broker)
+{
+    struct broker_core_limits limits;
+    uint64_t seed;
+
+    service_random(&broker->epoch, sizeof broker->epoch);
+    broker->epoch = (broker->epoch & EPOCH_MASK) | 1; /* 0 means none */
+    service_random(&seed, sizeof seed);
+    limits = limits_of(broker);
+    broker->core = broker_core_new(&limits);
+    if (broker->core == NULL)
+        return -ENOMEM;
+    int err = broker_peers_init(&broker->clients, limits.clients_max, seed);
+    return err < 0 ? err : broker_peers_init(&broker->workers, limits.workers_max, seed);
+}
+
+static int open_one(struct broker *broker, const char *name, enum endpoint_kind kind,
+                    const struct endpoint_callbacks *callbacks, struct endpoint **out)
+{
+    const char *address = service_endpoint(broker->service, name);
+    int err =
+        endpoint_open(service_loop(broker->service), service_zmq(broker->service), kind,
+                      address, NULL, (int)broker->options->hwm, callbacks, broker, out);
+    if (err < 0)
+        log_event(LOG_ERROR, "cannot bind", "endpoint=%s address=\"%s\" error=\"%s\"",
+                  name, address, strerror(-err));
+    return err;
+}
+
+static int open_sockets(struct broker *broker)
+{
+    int err = open_one(broker, "events", ENDPOINT_PUB, NULL, &broker->events);
+
+    if (err == 0)
+        err = open_one(broker, "back", ENDPOINT_ROUTER, &broker_back_callbacks,
+                       &broker->back);
+    if (err == 0)
+        err = open_one(broker, "front", ENDPOINT_ROUTER, &broker_front_callbacks,
+                       &broker->front);
+    return err;
+}
+
+static int start(struct service *service)
+{
+    struct broker *broker = calloc(1, sizeof *broker);
+
+    if (broker == NULL)
+        return -ENOMEM;
+    service_set_data(service, broker);
+    broker->service = service;
+    broker->options = service_options(service);
+    broker->metrics = service_metrics(service);
+    broker->started_us = broker_now_us(broker);
+    uv_timer_init(service_loop(service), &broker->timer);
+    broker->timer.data = broker;
+    int err = make_tables(broker);
+    if (err == 0)
+        err = open_sockets(broker);
+    if (err == 0)
+        service_ready(service, "%s", service_endpoint(service, "front"));
+    return err;
+}
+
+static void drain(struct service *service, bool hurry)
+{
+    struct broker *broker = service_data(service);
+
+    broker_core_drain(broker->core);
+    if (hurry)
+        broker_core_stop(broker->core, broker_now_us(broker));
+    broker_settle(broker);
+}
+
+static void say_bye(struct broker *broker, struct endpoint *endpoint,
+                    const struct broker_peers *peers)
+{
+    for (uint32_t i = 0; i < peers->max && peers->all != NULL; i++)
+        if (peers->all[i].used)
+            (void)broker_send(broker, endpoint, &peers->all[i].id, PROTO_BYE, NULL, NULL,
+                              NULL);
+}
+
+static void on_closed(uv_handle_t *timer)
+{
+    free(timer->data);
+}
+
+static void stop(struct service *service)
+{
+    struct broker *broker = service_data(service);
+    if (broker == NULL)
+        return;
+
+    if (broker->core != NULL && broker->front != NULL) {
+        broker_core_stop(broker->core, broker_now_us(broker));
+        take_actions(broker);
+        say_bye(broker, broker->front, &broker->clients);
+        say_bye(broker, broker->back, &broker->workers);
+    }
+    endpoint_close(broker->front, BROKER_LINGER_MS);
+    endpoint_close(broker->back, BROKER_LINGER_MS);
+    endpoint_close(broker->events, BROKER_LINGER_MS);
+    broker_core_free(broker->core);
+    broker_peers_free(&broker->clients);
+    broker_peers_free(&broker->workers);
+    uv_close((uv_handle_t *)&broker->timer, on_closed);
+}
+
+const struct service_spec broker_spec = {
+    .name = "broker",
+    .summary = "Routes jobs to workers; owns queues, credit, slots and retries.",
+    .options = option_specs,
+    .options_bytes = sizeof(struct broker_options),
+    .metrics = metrics_specs,
+    .metrics_bytes = sizeof(struct broker_metrics),
+    .start = start,
+    .drain = drain,
+    .stop = stop,
+};

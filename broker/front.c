@@ -1,0 +1,304 @@
+/* Messages of clients, one function a verb. docs/PROTOCOL.md section 3. */
+#include "broker/broker.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef void front_fn(struct broker *broker, struct broker_peer *peer,
+                      struct mesh_msg *msg, const void *body);
+
+static void end_session(struct broker *broker, struct broker_peer *peer)
+{
+    uint32_t index = peer->index;
+
+    log_event(LOG_INFO, "client down", "name=\"%s\"", peer->name);
+    broker_core_client_bye(broker->core, index, broker_now_us(broker));
+    broker_settle(broker);
+    broker_peers_remove(&broker->clients, peer);
+}
+
+static void on_hello(struct broker *broker, struct broker_peer *peer,
+                     struct mesh_msg *msg, const void *body)
+{
+    const struct proto_hello *hello = body;
+    bool fresh = peer == NULL;
+
+    if (fresh)
+        peer = broker_peers_add(&broker->clients, &msg->peer);
+    if (peer == NULL) {
+        broker->metrics->sessions_refused++;
+        broker_refuse(broker, broker->front, msg, PROTO_STATUS_FULL,
+                      "too many clients are connected");
+        return;
+    }
+    if (fresh) {
+        memcpy(peer->role, hello->role, sizeof peer->role);
+        memcpy(peer->name, hello->name, sizeof peer->name);
+        memcpy(peer->version, hello->version, sizeof peer->version);
+        peer->since_us = broker_now_us(broker);
+        log_event(LOG_INFO, "client up", "role=\"%s\" name=\"%s\"", peer->role,
+                  peer->name);
+    }
+    (void)broker_core_hello(broker->core, peer->index, broker_now_us(broker));
+    broker_welcome(broker, broker->front, msg, fresh);
+}
+
+static void on_submit(struct broker *broker, struct broker_peer *peer,
+                      struct mesh_msg *msg, const void *body)
+{
+    const struct proto_submit *submit = body;
+    struct broker_payload *payload = calloc(1, sizeof *payload);
+
+    if (payload == NULL) {
+        broker_refuse(broker, broker->front, msg, PROTO_STATUS_FULL,
+                      "the broker is out of memory");
+        return;
+    }
+    payload->submit = *submit;
+    payload->trace = msg->envelope.trace;
+    payload->cost_bytes = msg->envelope.cost_bytes;
+    payload->has_payload = msg->has_payload;
+    struct broker_core_request request = {
+        .id = msg->envelope.request,
+        .service = payload->submit.service,
+        .priority = msg->envelope.priority,
+        .budget_ms = msg->envelope.budget_ms,
+        .bytes = zmq_msg_size(&msg->payload),
+        .payload = payload,
+    };
+    mesh_payload_take(msg, &payload->msg);
+    int err =
+        broker_core_submit(broker->core, peer->index, &request, broker_now_us(broker));
+    if (err < 0)
+        broker_payload_free(payload);
+}
+
+static void on_cancel(struct broker *broker, struct broker_peer *peer,
+                      struct mesh_msg *msg, const void *body)
+{
+    (void)body;
+    (void)broker_core_cancel(broker->core, peer->index, &msg->envelope.request,
+                             broker_now_us(broker));
+}
+
+static void on_ping(struct broker *broker, struct broker_peer *peer, struct mesh_msg *msg,
+                    const void *body)
+{
+    (void)body;
+    broker_ping(broker, broker->front, peer, msg);
+}
+
+static void on_pong(struct broker *broker, struct broker_peer *peer, struct mesh_msg *msg,
+                    const void *body)
+{
+    (void)broker;
+    (void)peer;
+    (void)msg;
+    (void)body;
+}
+
+static void on_bye(struct broker *broker, struct broker_peer *peer, struct mesh_msg *msg,
+                   const void *body)
+{
+    (void)msg;
+    (void)body;
+    end_session(broker, peer);
+}
+
+static void send_scaled(struct broker *broker, const struct mesh_msg *msg, uint32_t index)
+{
+    struct broker_core_service_view view;
+    struct proto_scaled scaled = {0};
+
+    if (!broker_core_service(broker->core, index, &view))
+        return;
+    scaled.target = view.target;
+    scaled.slots = view.slots;
+    scaled.slots_max = view.slots_max;
+    scaled.running = view.running;
+    snprintf(scaled.service, sizeof scaled.service, "%s", view.name);
+    snprintf(scaled.reason, sizeof scaled.reason, "%s", view.reason);
+    (void)broker_send(broker, broker->front, &msg->peer, PROTO_SCALED, &msg->envelope,
+                      &scaled, NULL);
+}
+
+static void on_scale(struct broker *broker, struct broker_peer *peer,
+                     struct mesh_msg *msg, const void *body)
+{
+    const struct proto_scale *scale = body;
+    struct broker_core_scale asked = {
+        .service = scale->service,
+        .source = scale->source,
+        .target = scale->target,
+        .seq = scale->seq,
+        .ttl_ms = scale->ttl_ms,
+        .reason = scale->reason,
+    };
+    uint32_t service;
+    (void)peer;
+
+    int err = broker_core_scale(broker->core, &asked, &service, broker_now_us(broker));
+    if (err == -EINVAL)
+        broker_refuse(broker, broker->front, msg, PROTO_STATUS_BAD_REQUEST,
+                      "a target needs a service, and monitor or operator as its source");
+    else if (err == -ENOSPC)
+        broker_refuse(broker, broker->front, msg, PROTO_STATUS_UNAVAILABLE,
+                      "no such service");
+    else /* also for a stale one: what holds */
+        send_scaled(broker, msg, service);
+}
+
+static void on_mode(struct broker *broker, struct broker_peer *peer, struct mesh_msg *msg,
+                    const void *body)
+{
+    const struct proto_mode *mode = body;
+    enum broker_core_level level;
+    (void)peer;
+
+    if (broker_core_level_by_name(mode->level, &level) < 0) {
+        broker_refuse(broker, broker->front, msg, PROTO_STATUS_BAD_REQUEST,
+                      "the level must be normal, soft, forced or critical");
+        return;
+    }
+    broker_core_mode(broker->core, level, mode->reason, mode->ttl_ms,
+                     broker_now_us(broker));
+    (void)broker_send(broker, broker->front, &msg->peer, PROTO_MODE, &msg->envelope, mode,
+                      NULL);
+}
+
+static void release_text(void *text, void *owner)
+{
+    (void)owner;
+    free(text);
+}
+
+static void on_stats(struct broker *broker, struct broker_peer *peer,
+                     struct mesh_msg *msg, const void *body)
+{
+    json_t *stats = broker_stats(broker);
+    char *text = stats != NULL ? json_dumps(stats, JSON_COMPACT) : NULL;
+    zmq_msg_t payload;
+    (void)peer;
+    (void)body;
+
+    json_decref(stats);
+    if (text == NULL ||
+        mesh_payload_wrap(&payload, text, strlen(text), release_text, NULL) < 0) {
+        free(text);
+        broker_refuse(broker, broker->front, msg, PROTO_STATUS_INTERNAL,
+                      "the broker is out of memory");
+        return;
+    }
+    (void)broker_send(broker, broker->front, &msg->peer, PROTO_STATS, &msg->envelope,
+                      NULL, &payload);
+    zmq_msg_close(&payload);
+}
+
+static void hex(const uint8_t *bytes, size_t size, char *out)
+{
+    for (size_t i = 0; i < size; i++)
+        snprintf(out + 2 * i, 3, "%02x", bytes[i]);
+}
+
+static void on_purge(struct broker *broker, struct broker_peer *peer,
+                     struct mesh_msg *msg, const void *body)
+{
+    const struct proto_purge *purge = body;
+    char what[2 * sizeof purge->key + 1] = "all";
+    (void)peer;
+
+    if (purge->key_bytes != 0 && purge->key_bytes != sizeof purge->key) {
+        broker_refuse(broker, broker->front, msg, PROTO_STATUS_BAD_REQUEST,
+                      "a key has 32 bytes");
+        return;
+    }
+    for (uint32_t i = 0; i < broker->workers.max; i++) {
+        const struct broker_peer *worker = &broker->workers.all[i];
+        if (worker->used && strcmp(worker->role, "cache") == 0)
+            (void)broker_send(broker, broker->back, &worker->id, PROTO_PURGE, NULL, purge,
+                              NULL);
+    }
+    hex(purge->key, purge->key_bytes, what);
+    broker_publish(broker, "purge", "%s", what);
+    (void)broker_send(broker, broker->front, &msg->peer, PROTO_PURGE, &msg->envelope,
+                      purge, NULL);
+}
+
+static void on_drain(struct broker *broker, struct broker_peer *peer,
+                     struct mesh_msg *msg, const void *body)
+{
+    const struct proto_drain *drain = body;
+    (void)peer;
+
+    if (broker_core_drain_slot(broker->core, drain->slot) < 0)
+        broker_refuse(broker, broker->front, msg, PROTO_STATUS_NOT_FOUND,
+                      "no worker has this slot");
+    else
+        (void)broker_send(broker, broker->front, &msg->peer, PROTO_DRAIN, &msg->envelope,
+                          drain, NULL);
+}
+
+static front_fn *const verbs[PROTO_VERB_END] = {
+    [PROTO_HELLO] = on_hello, [PROTO_SUBMIT] = on_submit, [PROTO_CANCEL] = on_cancel,
+    [PROTO_PING] = on_ping,   [PROTO_PONG] = on_pong,     [PROTO_BYE] = on_bye,
+    [PROTO_SCALE] = on_scale, [PROTO_MODE] = on_mode,     [PROTO_STATS] = on_stats,
+    [PROTO_PURGE] = on_purge, [PROTO_DRAIN] = on_drain,
+};
+
+static void bad(struct broker *broker, struct broker_peer *peer,
+                const struct mesh_peer *id, const struct proto_envelope *envelope,
+                const char *why)
+{
+    if (broker_bad(broker, broker->front, peer, id, envelope, why))
+        end_session(broker, peer);
+}
+
+/* Any body of the verbs above. */
+union body {
+    struct proto_hello hello;
+    struct proto_submit submit;
+    struct proto_scale scale;
+    struct proto_mode mode;
+    struct proto_purge purge;
+    struct proto_drain drain;
+};
+
+static void on_message(struct endpoint *endpoint, struct mesh_msg *msg, void *arg)
+{
+    struct broker *broker = arg;
+    struct broker_peer *peer = broker_peers_find(&broker->clients, &msg->peer);
+    const struct proto_field *fields = proto_verb_fields(msg->envelope.verb);
+    uint8_t verb = msg->envelope.verb;
+    union body body;
+
+    if (peer == NULL && verb != PROTO_HELLO) {
+        broker_stranger(broker, endpoint, msg);
+        return;
+    }
+    if (peer != NULL)
+        (void)broker_core_client_heard(broker->core, peer->index, broker_now_us(broker));
+    if (verb >= PROTO_VERB_END || verbs[verb] == NULL)
+        bad(broker, peer, &msg->peer, &msg->envelope, "no verb of a client");
+    else if (fields != NULL &&
+             proto_body_decode(fields, msg->body, msg->body_bytes, &body) < 0)
+        bad(broker, peer, &msg->peer, &msg->envelope, "the body is malformed");
+    else
+        verbs[verb](broker, peer, msg, &body);
+    broker_settle(broker);
+}
+
+static void on_bad(struct endpoint *endpoint, const struct mesh_peer *id,
+                   const struct proto_envelope *envelope, int err, void *arg)
+{
+    struct broker *broker = arg;
+    (void)endpoint;
+
+    bad(broker, broker_peers_find(&broker->clients, id), id, envelope,
+        err == -EPROTONOSUPPORT ? "another version of the protocol"
+                                : "the message is malformed");
+    broker_settle(broker);
+}
+
+const struct endpoint_callbacks broker_front_callbacks = {on_message, on_bad};

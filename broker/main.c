@@ -1,0 +1,6 @@
+#include "broker/broker.h"
+
+int main(int argc, char **argv)
+{
+    return service_main(&broker_spec, argc, argv);
+}
