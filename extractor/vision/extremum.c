@@ -2,9 +2,10 @@
 
 #include <math.h>
 
-#define MOVES_MAX  5   /* fits; so moves are one less */
-#define MOVE_ABOVE 0.6 /* more than a half, or it would swing between two equal samples  \
-                        */
+#define MOVES_MAX 5 /* fits; so moves are one less */
+#define MOVE_ABOVE                                                                       \
+    0.6 /* more than a half, or it would swing between two equal samples                 \
+         */
 #define OFFSET_MAX  1.5
 #define PIVOT_LEAST 1e-10
 
