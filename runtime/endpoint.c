@@ -26,7 +26,8 @@ struct endpoint {
     uv_idle_t again; /* active while messages may be waiting that ZMQ_FD won't tell of */
     int open_handles;
     bool paused, closed;
-    int lock_fd; /* of an ipc path that we bind; -1 otherwise */
+    int lock_fd;    /* of an ipc path that we bind; -1 otherwise */
+    char *ipc_path; /* ours while we hold the lock */
     struct endpoint_callbacks callbacks;
     void *arg;
     struct endpoint_counters counters;
@@ -239,7 +240,8 @@ static int lock_ipc(struct endpoint *endpoint, const char *address)
         return -errno;
     if (flock(endpoint->lock_fd, LOCK_EX | LOCK_NB) < 0)
         return errno == EWOULDBLOCK ? -EADDRINUSE : -errno;
-    return 0;
+    endpoint->ipc_path = strdup(address + 6);
+    return endpoint->ipc_path != NULL ? 0 : -ENOMEM;
 }
 
 static int attach(struct endpoint *endpoint, const char *address)
@@ -326,8 +328,13 @@ void endpoint_close(struct endpoint *endpoint, int linger_ms)
         set_int(endpoint->socket, ZMQ_LINGER, linger_ms);
         zmq_close(endpoint->socket);
     }
+    /* ZeroMQ leaves the socket's file behind. The lock's file stays: whoever opened it
+     * meanwhile must find the one that the next owner locks. */
+    if (endpoint->ipc_path != NULL)
+        unlink(endpoint->ipc_path);
     if (endpoint->lock_fd >= 0)
         close(endpoint->lock_fd);
+    free(endpoint->ipc_path);
     if (handles == 0)
         free(endpoint);
 }
