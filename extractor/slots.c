@@ -100,8 +100,6 @@ int extractor_slots_drain(struct extractor_slots *slots, unsigned number)
         return -ENOENT;
     slot->tell = true;
     slot->leaving = true;
-    if (slot->why == NULL)
-        slot->why = "drained";
     extractor_slots_settle(slots);
     return 0;
 }

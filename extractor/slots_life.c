@@ -52,7 +52,7 @@ void extractor_slot_end(struct extractor_slot *slot)
 {
     extractor_slot_sample(slot);
     if (slot->why == NULL)
-        slot->why = "surplus";
+        slot->why = slot->tell ? "drained" : "surplus";
     slot->state = EXTRACTOR_SLOT_ENDING;
     slot->kill_us = service_now_us(slot->owner->service) + END_GRACE_US;
     uv_poll_stop(&slot->socket_poll);
