@@ -72,6 +72,8 @@ static int compare(const void *a, const void *b)
     const struct monitor_series_line *x = a, *y = b;
     int order = strcmp(x->name, y->name);
 
+    if (order == 0)
+        order = strcmp(x->labels, y->labels);
     if (order != 0)
         return order;
     return x->order < y->order ? -1 : x->order > y->order;
@@ -79,18 +81,21 @@ static int compare(const void *a, const void *b)
 
 void monitor_series_write(struct monitor_series *series, FILE *out)
 {
-    const char *before = "";
+    const struct monitor_series_line *before = NULL;
 
     if (series->count > 0)
         qsort(series->lines, series->count, sizeof series->lines[0], compare);
     for (size_t i = 0; i < series->count; i++) {
         const struct monitor_series_line *line = &series->lines[i];
-        if (strcmp(before, line->name) != 0)
+        bool same_name = before != NULL && strcmp(before->name, line->name) == 0;
+        if (same_name && strcmp(before->labels, line->labels) == 0)
+            continue;
+        if (!same_name)
             fprintf(out, "# TYPE %s untyped\n", line->name);
-        before = line->name;
         if (line->labels[0] != '\0')
-            fprintf(out, "%s{%s} %.17g\n", line->name, line->labels, line->value);
+            fprintf(out, "%s{%s} %.15g\n", line->name, line->labels, line->value);
         else
-            fprintf(out, "%s %.17g\n", line->name, line->value);
+            fprintf(out, "%s %.15g\n", line->name, line->value);
+        before = line;
     }
 }

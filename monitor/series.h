@@ -18,7 +18,7 @@ struct monitor_series_line {
     char name[MONITOR_SERIES_NAME_BYTES];
     char labels[MONITOR_SERIES_LABELS_BYTES]; /* key="value",...; or empty */
     double value;
-    size_t order; /* of adding: kept within a name */
+    size_t order; /* of adding */
 };
 
 /* Zeroed with `max` set is ready. */
@@ -38,7 +38,8 @@ void monitor_series_add(struct monitor_series *series, const char *name,
 void monitor_series_label(char labels[MONITOR_SERIES_LABELS_BYTES], const char *key,
                           const char *value);
 
-/* Sorts, and writes all lines; untyped. */
+/* Sorts by name and labels, and writes all lines, untyped. Of lines with equal name and
+ * labels the first one added: two peers may say that they are the same. */
 void monitor_series_write(struct monitor_series *series, FILE *out);
 
 #endif

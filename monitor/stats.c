@@ -2,7 +2,7 @@
 
 #include "monitor/series.h"
 
-#include <math.h>
+#include <errno.h>
 #include <string.h>
 
 json_t *monitor_stats_parse(const void *bytes, size_t size)
@@ -177,10 +177,14 @@ static void add_peers(struct monitor_series *series, const char *kind, json_t *p
         monitor_series_label(place.labels, "instance", name);
         snprintf(place.prefix, sizeof place.prefix, "siftmesh_%.*s",
                  (int)(strcspn(name, "@") < 32 ? strcspn(name, "@") : 32), name);
-        add_object(&place, json_object_get(peer, "stats"));
+        /* A monitor shows its own with their types; a name cannot have two. */
+        if (strncmp(name, "monitor", strlen("monitor")) != 0)
+            add_object(&place, json_object_get(peer, "stats"));
         snprintf(place.prefix, sizeof place.prefix, "siftmesh_broker_%s", kind);
         json_t *known = json_copy(peer);
         json_object_del(known, "stats");
+        json_object_del(known, "pid"); /* names, not measures */
+        json_object_del(known, "slot_base");
         add_object(&place, known);
         json_decref(known);
     }
@@ -193,7 +197,8 @@ int monitor_stats_prometheus(const json_t *stats, FILE *out)
     json_t *own = json_copy((json_t *)stats);
 
     if (own == NULL)
-        return -1;
+        return -ENOMEM;
+    json_object_del(own, "epoch"); /* a name, not a measure */
     json_object_del(own, "services");
     json_object_del(own, "workers");
     json_object_del(own, "clients");

@@ -19,16 +19,17 @@ static char *written(struct monitor_series *series)
     return text;
 }
 
-static void lines_of_one_name_stand_together_in_the_order_of_adding(void **state)
+static void lines_of_one_name_stand_together_and_once(void **state)
 {
     (void)state;
     struct monitor_series series = {.max = 10};
     monitor_series_add(&series, "b", "i=\"2\"", 1);
     monitor_series_add(&series, "a", "", 0.5);
     monitor_series_add(&series, "b", "i=\"1\"", 12345678901.0);
+    monitor_series_add(&series, "b", "i=\"2\"", 9);
     char *text = written(&series);
     assert_string_equal(text, "# TYPE a untyped\na 0.5\n"
-                              "# TYPE b untyped\nb{i=\"2\"} 1\nb{i=\"1\"} 12345678901\n");
+                              "# TYPE b untyped\nb{i=\"1\"} 12345678901\nb{i=\"2\"} 1\n");
     free(text);
     monitor_series_free(&series);
     monitor_series_free(&series);
@@ -81,7 +82,7 @@ static void what_is_beyond_the_bound_is_counted(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(lines_of_one_name_stand_together_in_the_order_of_adding),
+        cmocka_unit_test(lines_of_one_name_stand_together_and_once),
         cmocka_unit_test(names_and_labels_of_peers_can_do_no_harm),
         cmocka_unit_test(labels_that_just_fit_are_whole),
         cmocka_unit_test(what_is_beyond_the_bound_is_counted),
