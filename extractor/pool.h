@@ -43,13 +43,13 @@ enum extractor_pool_verdict {
 void extractor_pool_plan(const struct extractor_pool_slot *slots, size_t count,
                          unsigned share, enum extractor_pool_verdict *out);
 
-/* The brake on crash storms. Zeroed is ready. */
-#define EXTRACTOR_BRAKE_YOUNG_US 5000000u /* a death before this age is one of a storm   \
-                                           */
-#define EXTRACTOR_BRAKE_FIRST_US 100000u  /* delay after the first, doubled by each next \
-                                           */
+/* The brake on crash storms. Zeroed is ready. A death before the age YOUNG is one of a
+ * storm: the next start waits FIRST, doubled by each such death up to MAX; after FORGET
+ * without one it begins anew. */
+#define EXTRACTOR_BRAKE_YOUNG_US  5000000u
+#define EXTRACTOR_BRAKE_FIRST_US  100000u
 #define EXTRACTOR_BRAKE_MAX_US    10000000u
-#define EXTRACTOR_BRAKE_FORGET_US 60000000u /* without such a death: begin anew */
+#define EXTRACTOR_BRAKE_FORGET_US 60000000u
 
 struct extractor_brake {
     uint64_t delay_us, last_us, until_us;
