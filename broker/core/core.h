@@ -40,8 +40,8 @@
 #define BROKER_CORE_NONE      UINT32_MAX
 #define BROKER_CORE_NEVER     UINT64_MAX
 #define BROKER_CORE_TARGET_MAX_US                                                        \
-    (24ull * 3600 * 1000000) /* longest life of a target                                 \
-                              */
+    (7 * 24ull * 3600 * 1000000) /* longest life of a target                             \
+                                  */
 
 struct broker_core;
 

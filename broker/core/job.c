@@ -334,9 +334,7 @@ void broker_core_job_arm(struct broker_core *core, struct broker_core_job *job)
 
     if (job->state == BROKER_CORE_JOB_SENT)
         due_us = sooner(due_us, job->dispatched_us + limits->start_us);
-    /* A service without slots parks jobs (PROTOCOL section 7): only the deadline ends
-     * those. */
-    if (job->state == BROKER_CORE_JOB_RUNNING && core->workers[job->worker].slots_max > 0)
+    if (job->state == BROKER_CORE_JOB_RUNNING)
         due_us = sooner(due_us, sooner(job->alive_us + limits->lease_us,
                                        job->started_us + limits->job_us));
     broker_core_heap_set(&core->heap, &job->timer, due_us);

@@ -500,7 +500,7 @@ static void check_times(const struct sim_shadow *shadow, const struct sim_record
     if (record->place == SIM_SENT)
         MUST(record->sent_us + l->start_us > now_us, "request %u waits for START",
              record->index);
-    if (record->place == SIM_RUNNING && shadow->workers[record->worker].slots_max > 0) {
+    if (record->place == SIM_RUNNING) {
         MUST(record->alive_us + l->lease_us > now_us, "request %u stands still",
              record->index);
         MUST(record->started_us + l->job_us > now_us, "request %u takes too long",
@@ -511,6 +511,25 @@ static void check_times(const struct sim_shadow *shadow, const struct sim_record
         since_us = record->accepted_us > since_us ? record->accepted_us : since_us;
         MUST(since_us + l->worker_wait_us > now_us, "request %u waits for a worker",
              record->index);
+    }
+}
+
+static void check_clients(const struct sim_shadow *shadow)
+{
+    uint64_t jobs[SIM_CLIENTS] = {0}, bytes[SIM_CLIENTS] = {0};
+
+    for (uint32_t i = 0; i < shadow->opened; i++) {
+        const struct sim_record *record = &shadow->records[shadow->open[i]];
+        jobs[record->client]++;
+        bytes[record->client] += record->bytes;
+    }
+    for (uint32_t i = 0; i < SIM_CLIENTS; i++) {
+        struct broker_core_client_view view = {0, 0};
+        bool open = broker_core_client(shadow->core, i, &view);
+        MUST(open == shadow->client_open[i], "client %u: open %d", i, open);
+        MUST(view.jobs == jobs[i] && view.bytes == bytes[i], "client %u: wrong sums", i);
+        MUST(jobs[i] <= shadow->limits.client_jobs, "client %u: too many jobs", i);
+        MUST(bytes[i] <= shadow->limits.client_bytes, "client %u: too large", i);
     }
 }
 
@@ -530,6 +549,7 @@ void sim_shadow_check(struct sim_shadow *shadow)
     MUST(all.jobs == shadow->opened, "%u open jobs, not %u", all.jobs, shadow->opened);
     MUST(all.bytes == bytes, "%lu bytes, not %lu", all.bytes, bytes);
     MUST(bytes <= shadow->limits.total_bytes, "too many bytes");
+    check_clients(shadow);
     check_workers(shadow);
     for (uint32_t s = 0; s < SIM_SERVICES; s++) {
         struct broker_core_service_view view;

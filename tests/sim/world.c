@@ -387,7 +387,8 @@ static void step(struct world *world)
 
     /* At times the clock's turn comes late, as behind a busy socket. */
     if (deadline_us != BROKER_CORE_NEVER && sim_chance(&world->random, 100))
-        deadline_us += sim_range(&world->random, 0, 20000);
+        deadline_us += sim_range(&world->random, 0,
+                                 sim_chance(&world->random, 100) ? 2000000 : 20000);
     if (world->pending > 0 && world->heap[0].at_us < deadline_us) {
         struct world_event event = take_first(world);
         set_now(world, event.at_us);
