@@ -1,24 +1,64 @@
 #include "extractor/vision/kernels.h"
 
-unsigned vision_cpu_detect(void)
+#include <errno.h>
+#include <string.h>
+
+#if defined(__x86_64__)
+static unsigned detect(void)
 {
     unsigned cpu = 0;
-#if defined(__x86_64__)
+
     __builtin_cpu_init();
     if (__builtin_cpu_supports("avx2"))
         cpu |= VISION_CPU_AVX2;
-    if (__builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl"))
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+        __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
+        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vbmi") &&
+        __builtin_cpu_supports("avx512vnni"))
         cpu |= VISION_CPU_AVX512;
-#endif
     return cpu;
 }
+#elif defined(__aarch64__)
+static unsigned detect(void)
+{
+    return VISION_CPU_NEON;
+}
+#else
+static unsigned detect(void)
+{
+    return 0;
+}
+#endif
 
-/* Only the scalar versions exist so far; the bits of `cpu` choose among later twins. */
+unsigned vision_cpu_detect(void)
+{
+    return detect();
+}
+
+int vision_cpu_parse(const char *name, unsigned *cpu)
+{
+    static const struct {
+        const char *name;
+        unsigned cpu;
+    } levels[] = {{"auto", ~0u},
+                  {"scalar", 0},
+                  {"avx2", VISION_CPU_AVX2},
+                  {"avx512", VISION_CPU_AVX2 | VISION_CPU_AVX512},
+                  {"neon", VISION_CPU_NEON}};
+
+    for (size_t i = 0; i < sizeof levels / sizeof levels[0]; i++) {
+        if (strcmp(name, levels[i].name) == 0) {
+            *cpu = levels[i].cpu;
+            return 0;
+        }
+    }
+    return -EINVAL;
+}
+
 void vision_kernels_init(struct vision_kernels *k, unsigned cpu)
 {
-    (void)cpu;
-    k->nlm_u8 = vision_nlm_u8_c;
-    k->nlm_u16 = vision_nlm_u16_c;
+    *k = (struct vision_kernels){0};
+    vision_nlm_kernels(k, cpu);
 }
 
 int vision_nlm(const struct vision_kernels *k, const struct vision_image *dst,

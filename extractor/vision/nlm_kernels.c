@@ -1,0 +1,11 @@
+/*
+ * nlm_kernels.c - the lines of the kernel table that are non-local means.
+ */
+#include "extractor/vision/kernels.h"
+
+void vision_nlm_kernels(struct vision_kernels *k, unsigned cpu)
+{
+    (void)cpu;
+    k->nlm_u8 = vision_nlm_u8_c;
+    k->nlm_u16 = vision_nlm_u16_c;
+}
