@@ -223,7 +223,7 @@ def test_a_drained_slot_is_replaced(mesh):
     mesh.start(extractor={"slots": 2})
     before = set(mesh.slot_pids())
     numbers = [s["slot"] for w in mesh.status()["workers"] if w["service"] == "extract"
-               for s in w["stats"]["slots_list"]]
+               for s in w["stats"]["slot_list"]]
     assert len(numbers) == 2
     mesh.command("drain", numbers[0])
     until(lambda: len(mesh.slot_pids()) == 2 and len(before & set(mesh.slot_pids())) == 1,
