@@ -296,6 +296,19 @@ static int write_port(struct gateway *gateway)
     return err;
 }
 
+/* Not another gateway's, which may have written its own since. */
+static void remove_port(const char *path, uint16_t port)
+{
+    unsigned written = 0;
+    FILE *in = path == NULL ? NULL : fopen(path, "r");
+
+    if (in == NULL)
+        return;
+    if (fscanf(in, "%u", &written) == 1 && written == port)
+        unlink(path);
+    fclose(in);
+}
+
 static void say_ready(struct gateway *gateway)
 {
     const char *listen = gateway->options->listen;
@@ -391,6 +404,8 @@ static void stop(struct service *service)
 
     if (gateway == NULL)
         return;
+    if (gateway->server != NULL)
+        remove_port(gateway->port_path, http_server_port(gateway->server));
     http_server_close(gateway->server); /* ends every request */
     session_close(gateway->session);
     gateway->session = NULL;
@@ -400,8 +415,6 @@ static void stop(struct service *service)
     hotcache_free(gateway->hot);
     gateway_budget_drop(gateway->budget);
     EVP_MD_free(gateway->sha256);
-    if (gateway->port_path != NULL)
-        unlink(gateway->port_path);
     free(gateway->port_path);
     if (gateway->has_tick)
         uv_close((uv_handle_t *)&gateway->tick, on_tick_closed);

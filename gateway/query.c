@@ -76,7 +76,7 @@ static int decode(const char *from, size_t size, char out[COMPONENT_BYTES_MAX + 
     memcpy(out, from, size);
     out[size] = '\0';
     return http_unescape(out) < 0
-               ? complain(error, "", "the query holds a broken percent escape")
+               ? complain(error, "", "the query holds a broken %%XX escape")
                : 0;
 }
 

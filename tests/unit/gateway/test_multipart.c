@@ -217,8 +217,8 @@ static void a_missing_or_bad_boundary_is_refused(void **state)
         "multipart/form-data; boundary=\"abc \"",
         "multipart/form-data; boundary=a\x80",
         "multipart/form-data; boundary=a\rb",
-        "multipart/form-data; boundary=0123456789012345678901234567890123456789"
-        "01234567890123456789012345678901234567890"};
+        ("multipart/form-data; boundary=0123456789012345678901234567890123456789"
+         "01234567890123456789012345678901234567890")};
     struct gateway_multipart multipart;
 
     (void)state;
