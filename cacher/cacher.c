@@ -64,9 +64,7 @@ static void on_mode(struct cacher *cacher, const struct mesh_msg *msg)
     if (proto_body_decode(proto_mode_fields, msg->body, msg->body_bytes, &mode) < 0)
         return;
     unsigned share = share_of_level(mode.level);
-    uint64_t bound = cacher->options->memory_bytes_max / 100 * share;
-    if (share == 100)
-        bound = cacher->options->memory_bytes_max;
+    uint64_t bound = cacher->options->memory_bytes_max * share / 100;
     if (bound != cacher->metrics->bytes_max)
         log_event(LOG_NOTICE, "memory bound", "level=%s bytes_max=%llu", mode.level,
                   (unsigned long long)bound);

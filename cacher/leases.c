@@ -43,8 +43,9 @@ struct cacher_leases {
     struct waiter *waiters;
     uint32_t *by_key, *by_id; /* heads of chains */
     uint32_t key_mask, id_mask;
-    uint32_t free_entry, free_waiter;
-    uint32_t oldest, youngest; /* entries */
+    uint32_t free_entry, free_waiter;          /* used before and free again */
+    uint32_t entries_touched, waiters_touched; /* used ever; the rest costs no memory */
+    uint32_t oldest, youngest;                 /* entries */
 };
 
 static uint32_t *table_new(uint32_t most, uint32_t *mask)
@@ -57,17 +58,6 @@ static uint32_t *table_new(uint32_t most, uint32_t *mask)
         memset(heads, 0xff, size * sizeof heads[0]);
     *mask = size - 1;
     return heads;
-}
-
-static void pools_init(struct cacher_leases *leases)
-{
-    for (uint32_t i = 0; i < leases->limits.leases_max; i++)
-        leases->entries[i].chain = i + 1 < leases->limits.leases_max ? i + 1 : NONE;
-    for (uint32_t i = 0; i < leases->limits.parked_max; i++) {
-        leases->waiters[i].entry = NONE;
-        leases->waiters[i].chain = i + 1 < leases->limits.parked_max ? i + 1 : NONE;
-    }
-    leases->oldest = leases->youngest = NONE;
 }
 
 struct cacher_leases *cacher_leases_new(const struct cacher_leases_limits *limits,
@@ -94,7 +84,8 @@ struct cacher_leases *cacher_leases_new(const struct cacher_leases_limits *limit
         cacher_leases_free(leases);
         return NULL;
     }
-    pools_init(leases);
+    leases->free_entry = leases->free_waiter = NONE;
+    leases->oldest = leases->youngest = NONE;
     return leases;
 }
 
@@ -185,10 +176,13 @@ static uint64_t grant(struct cacher_leases *leases, uint32_t i, uint64_t now_us)
 static uint32_t entry_add(struct cacher_leases *leases, const uint8_t *key)
 {
     uint32_t i = leases->free_entry;
-    if (i == NONE)
+    if (i != NONE)
+        leases->free_entry = leases->entries[i].chain;
+    else if (leases->entries_touched < leases->limits.leases_max)
+        i = leases->entries_touched++;
+    else
         return NONE;
     struct entry *entry = &leases->entries[i];
-    leases->free_entry = entry->chain;
     memcpy(entry->key, key, PROTO_DIGEST_BYTES);
     entry->first = entry->last = NONE;
     entry->parked = 0;
@@ -226,14 +220,22 @@ static uint32_t find_waiter(struct cacher_leases *leases, const struct proto_id 
     return i;
 }
 
-static void waiter_add(struct cacher_leases *leases, uint32_t entry_index,
-                       const struct cacher_ticket *ticket)
+static uint32_t waiter_place(struct cacher_leases *leases)
 {
     uint32_t i = leases->free_waiter;
+    if (i != NONE)
+        leases->free_waiter = leases->waiters[i].chain;
+    else if (leases->waiters_touched < leases->limits.parked_max)
+        i = leases->waiters_touched++;
+    return i;
+}
+
+static void waiter_add(struct cacher_leases *leases, uint32_t i, uint32_t entry_index,
+                       const struct cacher_ticket *ticket)
+{
     struct waiter *waiter = &leases->waiters[i];
     struct entry *entry = &leases->entries[entry_index];
 
-    leases->free_waiter = waiter->chain;
     waiter->ticket = *ticket;
     waiter->entry = entry_index;
     waiter->before = entry->last;
@@ -314,12 +316,13 @@ enum cacher_turn cacher_leases_get(struct cacher_leases *leases,
         *lease = grant(leases, i, now_us);
         return CACHER_TURN_LEASE;
     }
-    if (leases->free_waiter == NONE ||
-        leases->entries[i].parked >= leases->limits.parked_key_max) {
+    bool room = leases->entries[i].parked < leases->limits.parked_key_max;
+    uint32_t place = room ? waiter_place(leases) : NONE;
+    if (place == NONE) {
         leases->counters.crowded++;
         return CACHER_TURN_CROWDED;
     }
-    waiter_add(leases, i, ticket);
+    waiter_add(leases, place, i, ticket);
     return CACHER_TURN_PARKED;
 }
 
@@ -368,7 +371,7 @@ bool cacher_leases_abort(struct cacher_leases *leases, const struct proto_id *re
 void cacher_leases_tick(struct cacher_leases *leases, uint64_t now_us)
 {
     /* Waits first: a lease is not handed to one whose time is up. */
-    for (uint32_t i = 0; i < leases->limits.parked_max && leases->counters.parked_now > 0;
+    for (uint32_t i = 0; i < leases->waiters_touched && leases->counters.parked_now > 0;
          i++) {
         struct waiter *waiter = &leases->waiters[i];
         if (waiter->entry == NONE || waiter->ticket.until_us > now_us)
@@ -386,7 +389,7 @@ void cacher_leases_tick(struct cacher_leases *leases, uint64_t now_us)
 
 void cacher_leases_leave(struct cacher_leases *leases)
 {
-    for (uint32_t i = 0; i < leases->limits.parked_max; i++) {
+    for (uint32_t i = 0; i < leases->waiters_touched; i++) {
         if (leases->waiters[i].entry == NONE)
             continue;
         struct cacher_ticket ticket = waiter_remove(leases, i);
@@ -396,7 +399,7 @@ void cacher_leases_leave(struct cacher_leases *leases)
 
 void cacher_leases_forget(struct cacher_leases *leases)
 {
-    for (uint32_t i = 0; i < leases->limits.parked_max; i++) {
+    for (uint32_t i = 0; i < leases->waiters_touched; i++) {
         if (leases->waiters[i].entry != NONE) {
             (void)waiter_remove(leases, i);
             leases->counters.aborted++;
@@ -405,9 +408,10 @@ void cacher_leases_forget(struct cacher_leases *leases)
 }
 
 void cacher_leases_each(struct cacher_leases *leases,
-                        void (*visit)(struct cacher_ticket *ticket, void *arg), void *arg)
+                        void (*visit)(const struct cacher_ticket *ticket, void *arg),
+                        void *arg)
 {
-    for (uint32_t i = 0; i < leases->limits.parked_max; i++)
+    for (uint32_t i = 0; i < leases->waiters_touched; i++)
         if (leases->waiters[i].entry != NONE)
             visit(&leases->waiters[i].ticket, arg);
 }

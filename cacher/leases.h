@@ -30,7 +30,6 @@ struct cacher_ticket {
     uint8_t attempt;
     bool
         budget_ends; /* until_us comes from the request's budget, not from a bound here */
-    bool started;    /* the caller's own: START was sent */
     uint64_t until_us; /* latest answer */
 };
 
@@ -110,7 +109,7 @@ void cacher_leases_leave(struct cacher_leases *leases);
 /* Every parked get is forgotten without an answer: nobody knows it any more. */
 void cacher_leases_forget(struct cacher_leases *leases);
 
-/* Show every parked get; `visit` may set `started`. */
+/* Show every parked get. */
 void cacher_leases_each(struct cacher_leases *leases,
                         void (*visit)(struct cacher_ticket *ticket, void *arg),
                         void *arg);

@@ -208,7 +208,6 @@ static void get_missing(struct cacher *cacher, struct job *job)
         return;
     }
     park_until(cacher, job);
-    job->ticket.started = true;
     if (!uv_is_active((uv_handle_t *)&cacher->tick))
         uv_timer_start(&cacher->tick, cacher_on_tick, CACHER_TICK_MS, CACHER_TICK_MS);
     switch (cacher_leases_get(cacher->leases, job->submit.key, &job->ticket,
@@ -342,10 +341,9 @@ void cacher_method_run(struct cacher *cacher, struct mesh_msg *msg)
 
 /* ---- each second ---- */
 
-static void say_progress(struct cacher_ticket *ticket, void *arg)
+static void say_progress(const struct cacher_ticket *ticket, void *arg)
 {
-    if (ticket->started)
-        send_about(arg, ticket, PROTO_PROGRESS, PROTO_STATUS_OK, NULL, NULL);
+    send_about(arg, ticket, PROTO_PROGRESS, PROTO_STATUS_OK, NULL, NULL);
 }
 
 void cacher_method_progress(struct cacher *cacher)
