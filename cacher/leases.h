@@ -111,7 +111,7 @@ void cacher_leases_forget(struct cacher_leases *leases);
 
 /* Show every parked get. */
 void cacher_leases_each(struct cacher_leases *leases,
-                        void (*visit)(struct cacher_ticket *ticket, void *arg),
+                        void (*visit)(const struct cacher_ticket *ticket, void *arg),
                         void *arg);
 
 const struct cacher_leases_counters *
