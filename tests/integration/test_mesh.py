@@ -188,13 +188,18 @@ def test_scaling_is_seen_in_processes_and_memory(mesh):
     assert len(mesh.slot_pids()) == 2
     mesh.command("scale", 6)
     until(lambda: len(mesh.slot_pids()) == 6, "six slots live")
-    six = resident_bytes(mesh.slot_pids())
-    pictures = [encoded(".png", seed=160 + i) for i in range(6)]
-    assert {a.status for a in post_many(mesh, pictures)} == {200}
+    pictures = [encoded(".png", seed=160 + i, width=600, height=500) for i in range(12)]
+    answers, six = [], 0
+    thread = threading.Thread(target=lambda: answers.extend(post_many(mesh, pictures)))
+    thread.start()
     everybody = mesh.slot_pids()
+    while thread.is_alive():
+        six = max(six, resident_bytes(everybody))
+    thread.join()
+    assert {a.status for a in answers} == {200}
     mesh.command("scale", 1)
     until(lambda: len(mesh.slot_pids()) == 1, "one slot lives")
-    assert resident_bytes(everybody) < six / 2, "the others' memory has gone back"
+    until(lambda: resident_bytes(everybody) < six / 6, "their memory has gone back")
     assert mesh.post("/v1/features", encoded(".png", seed=170)).status == 200
     mesh.command("scale", 0)
     until(lambda: len(mesh.slot_pids()) == 2, "the operator's number was taken back")
@@ -242,13 +247,13 @@ def test_memory_pressure_shrinks_the_slots_and_relief_restores_them(mesh, tmp_pa
     memory(600000)
     (proc / "stat").write_text("cpu 100 0 100 100000 0 0 0 0 0 0\n")
     mesh.start(extractor={"slots": 4},
-               monitor={"proc_root": proc, "cgroup_root": tmp_path / "none",
-                        "restore_hold_ms": 200, "interval_ms": 100})
+               monitor={"procfs": proc, "cgroupfs": tmp_path / "none",
+                        "hold_ms": 200, "interval_ms": 100})
     until(lambda: len(mesh.slot_pids()) == 4, "all slots live")
     memory(150000)
     until(lambda: len(mesh.slot_pids()) < 4, "fewer slots under pressure")
     decisions = mesh.get("/decisions", service="monitor").body.decode()
-    assert re.search(r"slots 4 -> 2: memory 85\.0 % > 80 %", decisions), decisions
+    assert re.search(r"slots 4 -> 2: memory 85(\.0)? % > 80 %", decisions), decisions
     memory(600000)
     until(lambda: len(mesh.slot_pids()) == 4, "all slots again after relief")
 
@@ -259,8 +264,8 @@ def test_the_monitors_target_is_forgotten_when_it_dies(mesh, tmp_path):
     (proc / "meminfo").write_text("MemTotal: 1000 kB\nMemFree: 60 kB\nMemAvailable: 60 kB\n")
     (proc / "stat").write_text("cpu 100 0 100 100000 0 0 0 0 0 0\n")
     mesh.start(extractor={"slots": 4},
-               monitor={"proc_root": proc, "cgroup_root": tmp_path / "none",
-                        "interval_ms": 100})
+               monitor={"procfs": proc, "cgroupfs": tmp_path / "none",
+                        "interval_ms": 100, "shrink_wait_ms": 100, "ttl_ms": 2000})
     until(lambda: len(mesh.slot_pids()) == 1, "one slot under pressure")
     mesh.kill("monitor")
     until(lambda: len(mesh.slot_pids()) == 4, "the safe default again", 40)
