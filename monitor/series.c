@@ -67,6 +67,14 @@ void monitor_series_label(char labels[MONITOR_SERIES_LABELS_BYTES], const char *
     memcpy(labels + used, text, n + 1);
 }
 
+/* metrics.h names counters so, and nothing else. */
+static const char *type_of(const char *name)
+{
+    size_t length = strlen(name), suffix = strlen("_total");
+    return length > suffix && strcmp(name + length - suffix, "_total") == 0 ? "counter"
+                                                                            : "untyped";
+}
+
 static int compare(const void *a, const void *b)
 {
     const struct monitor_series_line *x = a, *y = b;
@@ -91,7 +99,7 @@ void monitor_series_write(struct monitor_series *series, FILE *out)
         if (same_name && strcmp(before->labels, line->labels) == 0)
             continue;
         if (!same_name)
-            fprintf(out, "# TYPE %s untyped\n", line->name);
+            fprintf(out, "# TYPE %s %s\n", line->name, type_of(line->name));
         if (line->labels[0] != '\0')
             fprintf(out, "%s{%s} %.15g\n", line->name, line->labels, line->value);
         else

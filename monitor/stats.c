@@ -103,18 +103,31 @@ static void add_times(const struct place *place, const char *name, json_t *times
     }
 }
 
-static void add_family(const struct place *place, const char *name, json_t *family)
+static void add_members(const struct place *place, const char *name, const char *label,
+                        json_t *members)
 {
     const char *member;
     json_t *value;
 
-    json_object_foreach (family, member, value) {
+    json_object_foreach (members, member, value) {
         struct place at = *place;
         if (!is_number(value))
             continue;
-        monitor_series_label(at.labels, "kind", member);
+        monitor_series_label(at.labels, label, member);
         add(&at, name, "", number_of(value));
     }
+}
+
+/* {label: {value: number}}, as metrics_json writes it, or just {kind: number}. */
+static void add_family(const struct place *place, const char *name, json_t *family)
+{
+    const char *label;
+    json_t *members;
+
+    json_object_foreach (family, label, members)
+        if (json_is_object(members))
+            add_members(place, name, label, members);
+    add_members(place, name, "kind", family);
 }
 
 /* Numbers, families and times of one object; nothing deeper. */

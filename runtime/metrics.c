@@ -165,6 +165,7 @@ static json_t *json_u64(uint64_t value)
     return json_integer((json_int_t)(value > INT64_MAX ? INT64_MAX : value));
 }
 
+/* {label: {value: count}} */
 static json_t *json_family(const struct metrics_spec *spec, const void *values)
 {
     json_t *family = json_object();
@@ -195,14 +196,17 @@ json_t *metrics_json(const struct metrics_spec *specs, const void *values)
     json_t *all = json_object();
 
     for (const struct metrics_spec *spec = specs; spec->name != NULL; spec++) {
+        char name[128];
         json_t *one;
+        snprintf(name, sizeof name, "%s%s", spec->name,
+                 spec->type == METRICS_HISTOGRAM ? "" : suffix(spec));
         if (spec->type == METRICS_FAMILY)
-            one = json_family(spec, values);
+            one = json_pack("{s:o}", spec->label, json_family(spec, values));
         else if (spec->type == METRICS_HISTOGRAM)
             one = json_histogram(histogram_at(spec, values));
         else
             one = json_u64(value_at(spec, values, 0));
-        if (json_object_set_new(all, spec->name, one) < 0) { /* also for NULL */
+        if (json_object_set_new(all, name, one) < 0) { /* also for NULL */
             json_decref(all);
             return NULL;
         }

@@ -52,8 +52,8 @@ uint64_t metrics_quantile(const struct metrics_histogram *histogram, double frac
  * families are left out. */
 void metrics_prometheus(const char *service, const struct metrics_spec *specs,
                         const void *values, FILE *out);
-/* A new JSON object: name -> number, or object by label, or {count, sum_us, p50_us,
- * p99_us}. */
+/* A new JSON object: name -> number (counters as name_total), families as name_total ->
+ * {label: {value: number}}, histograms as {count, sum_us, p50_us, p99_us}. */
 json_t *metrics_json(const struct metrics_spec *specs, const void *values);
 /* Rows of a Markdown table, for docs/COUNTERS.md: name, type, help. No heading. */
 void metrics_markdown(const char *service, const struct metrics_spec *specs, FILE *out);

@@ -98,8 +98,12 @@ static void print_services(const json_t *services)
                 jobs[i] = number(queue, "jobs");
             bytes += number(queue, "bytes");
         }
-        printf("%-9s %7.0f %7.0f %8.0f %8.0f  %.0f/%.0f/%.0f, %.1f\n", name,
-               number(service, "slots"), number(service, "target"),
+        char slots[16] = "-", target[16] = "-"; /* a service without slots */
+        if (number(service, "target") > 0) {
+            snprintf(slots, sizeof slots, "%.0f", number(service, "slots"));
+            snprintf(target, sizeof target, "%.0f", number(service, "target"));
+        }
+        printf("%-9s %7s %7s %8.0f %8.0f  %.0f/%.0f/%.0f, %.1f\n", name, slots, target,
                number(service, "running"), number(service, "workers"), jobs[0], jobs[1],
                jobs[2], bytes / 1048576);
     }
@@ -107,8 +111,7 @@ static void print_services(const json_t *services)
 
 static void print_slots(const json_t *worker)
 {
-    json_t *slots = json_object_get(json_object_get(worker, "stats"), "slots_list"),
-           *slot;
+    json_t *slots = json_object_get(json_object_get(worker, "stats"), "slot_list"), *slot;
     size_t i;
 
     json_array_foreach (slots, i, slot) {
@@ -132,7 +135,7 @@ static void print_peers(const json_t *stats)
     printf("clients\n");
     json_array_foreach (json_object_get(stats, "clients"), i, peer)
         printf("  %-34s %-8s open %.0f\n", text(peer, "name"), text(peer, "role"),
-               number(peer, "open"));
+               number(peer, "jobs"));
 }
 
 static void print_cache(const json_t *stats)
@@ -144,7 +147,7 @@ static void print_cache(const json_t *stats)
         json_t *s = json_object_get(peer, "stats");
         if (strcmp(text(peer, "service"), "cache") != 0)
             continue;
-        double hits = number(s, "hits"), misses = number(s, "misses");
+        double hits = number(s, "hits_total"), misses = number(s, "misses_total");
         printf("\ncache     %.0f results, %.1f MiB; hits %.0f, misses %.0f (%.0f %%)\n",
                number(s, "entries"), number(s, "bytes") / 1048576, hits, misses,
                hits + misses > 0 ? 100 * hits / (hits + misses) : 0.0);

@@ -17,7 +17,8 @@ static const char whole[] =
     "\"queues\":[{\"jobs\":1,\"bytes\":10},{\"jobs\":5,\"bytes\":50},{\"jobs\":0,"
     "\"bytes\":0}]}},"
     "\"workers\":[{\"name\":\"cacher@h:1\",\"service\":\"cache\",\"pid\":1,\"credit\":9,"
-    "\"leaving\":false,\"stats\":{\"hits\":6,\"by_kind\":{\"a\":1,\"b\":2},"
+    "\"leaving\":false,\"stats\":{\"hits_total\":6,\"ended_total\":{\"status\":{\"a\":1,"
+    "\"b\":2}},"
     "\"wait\":{\"count\":4,\"sum_us\":1500000,\"p50_us\":100,\"p99_us\":2000}}}],"
     "\"clients\":[{\"name\":\"gateway@h:2\",\"role\":\"gateway\",\"jobs\":2,"
     "\"stats\":{\"in_flight\":17}},{\"name\":\"monitor@h:3\",\"jobs\":0,"
@@ -100,8 +101,8 @@ static void every_number_becomes_a_line_with_its_owner(void **state)
         "\nsiftmesh_broker_service_targets{service=\"extract\",kind=\"monitor\"} 2\n",
         "\nsiftmesh_broker_queue_jobs{service=\"extract\",priority=\"normal\"} 5\n",
         "\nsiftmesh_broker_worker_credit{instance=\"cacher@h:1\"} 9\n",
-        "\nsiftmesh_cacher_hits{instance=\"cacher@h:1\"} 6\n",
-        "\nsiftmesh_cacher_by_kind{instance=\"cacher@h:1\",kind=\"b\"} 2\n",
+        "\nsiftmesh_cacher_hits_total{instance=\"cacher@h:1\"} 6\n",
+        "\nsiftmesh_cacher_ended_total{instance=\"cacher@h:1\",status=\"b\"} 2\n",
         "\nsiftmesh_cacher_wait_seconds_count{instance=\"cacher@h:1\"} 4\n",
         "\nsiftmesh_cacher_wait_seconds_sum{instance=\"cacher@h:1\"} 1.5\n",
         "\nsiftmesh_gateway_in_flight{instance=\"gateway@h:2\"} 17\n",

@@ -183,12 +183,12 @@ static void json_has_numbers_families_and_histograms(void **state)
     json_t *json = metrics_json(specs, &counters);
     json_int_t jobs, slots, ok, full, count, sum, p50, p99;
 
-    assert_int_equal(json_unpack(json,
-                                 "{s:I, s:I, s:{s:I, s:I !}, s:{s:I, s:I, s:I, s:I !} !}",
-                                 "jobs_done", &jobs, "slots", &slots, "ended", "ok", &ok,
-                                 "full", &full, "request", "count", &count, "sum_us",
-                                 &sum, "p50_us", &p50, "p99_us", &p99),
-                     0);
+    assert_int_equal(
+        json_unpack(json, "{s:I, s:I, s:{s:{s:I, s:I !} !}, s:{s:I, s:I, s:I, s:I !} !}",
+                    "jobs_done_total", &jobs, "slots", &slots, "ended_total", "reason",
+                    "ok", &ok, "full", &full, "request", "count", &count, "sum_us", &sum,
+                    "p50_us", &p50, "p99_us", &p99),
+        0);
     assert_true(jobs == INT64_MAX); /* JSON's integers are signed */
     assert_int_equal(slots, 4);
     assert_int_equal(ok, 1);
