@@ -145,8 +145,8 @@ static bool is_known_to_client(struct gateway_request *request, bool any)
 static void refuse_result(struct gateway_request *request,
                           const struct gateway_result *result)
 {
-    struct gateway_refusal why = {result->status, result->limit, result->actual,
-                                  result->retry_after_ms, NULL};
+    struct gateway_refusal why = {result->status,         result->limit, result->actual,
+                                  result->retry_after_ms, NULL,          false};
 
     gateway_request_refuse(
         request, &why, "%s",

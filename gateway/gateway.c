@@ -11,8 +11,10 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-/* Deadlines are kept to this; it runs only while something is open. */
+/* Deadlines are kept to this, while something with a deadline is open. */
 #define TICK_MS 50u
+/* Else this, for entries of the hot cache to expire; and nothing where it is empty. */
+#define SLOW_TICK_MS 1000u
 /* Entries of the hot cache looked at a tick. */
 #define SWEEP_ENTRIES 64u
 /* Descriptors beside those of connections. */
@@ -113,14 +115,28 @@ static json_t *on_stats(void *arg)
 
 /* ---- time ----------------------------------------------------------------------- */
 
-static bool has_something_open(const struct gateway *gateway)
+static uint64_t wanted_tick_ms(const struct gateway *gateway)
 {
     const struct gateway_flight_counters *flights =
         gateway_flights_counters(gateway->flights);
 
-    return flights->open > 0 || flights->cache_down > 0 ||
-           gateway_mesh_credit(gateway->mesh).jobs > 0 ||
-           hotcache_counters(gateway->hot)->entries > 0;
+    if (flights->open > 0 || flights->cache_down > 0 ||
+        gateway_mesh_credit(gateway->mesh).jobs > 0)
+        return TICK_MS;
+    return hotcache_counters(gateway->hot)->entries > 0 ? SLOW_TICK_MS : 0;
+}
+
+static void on_tick(uv_timer_t *timer);
+
+static void set_tick(struct gateway *gateway, uint64_t ms)
+{
+    if (gateway->tick_ms == ms)
+        return;
+    gateway->tick_ms = ms;
+    if (ms > 0)
+        uv_timer_start(&gateway->tick, on_tick, ms, ms);
+    else
+        uv_timer_stop(&gateway->tick);
 }
 
 static void on_tick(uv_timer_t *timer)
@@ -132,18 +148,12 @@ static void on_tick(uv_timer_t *timer)
     gateway_mesh_sweep(gateway->mesh, now_us);
     gateway_flights_sweep(gateway->flights, now_us);
     hotcache_sweep(gateway->hot, now_us, SWEEP_ENTRIES);
-    if (!has_something_open(gateway)) {
-        gateway->ticking = false;
-        uv_timer_stop(timer);
-    }
+    set_tick(gateway, wanted_tick_ms(gateway));
 }
 
 void gateway_wake(struct gateway *gateway)
 {
-    if (gateway->ticking)
-        return;
-    gateway->ticking = true;
-    uv_timer_start(&gateway->tick, on_tick, TICK_MS, TICK_MS);
+    set_tick(gateway, TICK_MS);
 }
 
 /* ---- the session ---------------------------------------------------------------- */

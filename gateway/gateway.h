@@ -8,7 +8,7 @@
  *   upload.c     a body, bare or multipart, into a buffer and a digest
  *   request.c    the life of one request; the one way it ends
  *   answer.c     results in the client's format, the hot cache, headers
- *   flight.c     one flight a key: cache, computation, waiters      (no HTTP)
+ *   flight*.c    one flight a key: cache, computation, waiters      (no HTTP)
  *   cache.c      whether the cache service is worth asking          (no HTTP)
  *   mesh.c       exchanges with the broker: ids, credit, deadlines  (no HTTP)
  *   body.c       upload buffers under one budget                    (no HTTP)
@@ -74,8 +74,10 @@ struct gateway {
     struct gateway_request *spare;    /* kept for reuse */
     unsigned spare_count;
 
-    uv_timer_t tick; /* runs while anything is open */
-    bool ticking, has_tick;
+    uv_timer_t tick;
+    uint64_t tick_ms; /* its interval now; 0: it does not run */
+    bool has_tick;
+    struct log_limit malformed; /* lines about requests that never came to be */
     uint8_t id_prefix[8];
     uint64_t ids;
     char *port_path; /* the file with the port, or NULL */

@@ -33,7 +33,7 @@ void gateway_page_livez(struct gateway_request *request, const char *rest)
 void gateway_page_readyz(struct gateway_request *request, const char *rest)
 {
     const struct gateway *gateway = request->gateway;
-    struct gateway_refusal why = {.status = PROTO_STATUS_UNAVAILABLE};
+    struct gateway_refusal why = {.status = PROTO_STATUS_UNAVAILABLE, .is_page = true};
 
     (void)rest;
     if (gateway_is_ready(gateway)) {

@@ -226,7 +226,8 @@ void gateway_request_refuse(struct gateway_request *request,
              request->id, retry, refusal->headers != NULL ? refusal->headers : "");
     account(request, &(struct account){.status = refusal->status,
                                        .http_status = http_status,
-                                       .bytes_out = size});
+                                       .bytes_out = size,
+                                       .is_page = refusal->is_page});
     gateway_body_free(&request->body);
     http_respond_copy(request->http, http_status, headers, document, size);
 }
@@ -325,8 +326,9 @@ size_t gateway_request_on_refuse(enum proto_status status, const char *detail,
     proto_id_hex(&trace, id);
     gateway->metrics->requests[status]++;
     if (gateway->access_log != GATEWAY_LOG_NONE)
-        log_event(LOG_INFO, "request", "id=%s status=%d code=%s detail=\"%s\"", id,
-                  proto_status_http(status), proto_status_code(status), detail);
+        log_limited(LOG_INFO, &gateway->malformed, service_now_us(gateway->service),
+                    "request", "id=%s status=%d code=%s detail=\"%s\"", id,
+                    proto_status_http(status), proto_status_code(status), detail);
     return gateway_problem_write(&problem, buffer, capacity);
 }
 

@@ -50,6 +50,7 @@ struct gateway_refusal {
     enum proto_status status;
     uint64_t limit, actual, retry_after_ms; /* 0: not told; a 503 always tells a time */
     const char *headers;                    /* further header lines, or NULL */
+    bool is_page;                           /* health, which is asked again and again */
 };
 
 /* End with a problem document. */

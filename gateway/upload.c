@@ -94,8 +94,8 @@ static bool check_length(struct gateway_request *request)
         return false;
     }
     if ((uint64_t)length > limit) { /* the server refuses this by itself, earlier */
-        struct gateway_refusal large = {PROTO_STATUS_TOO_LARGE, limit, (uint64_t)length,
-                                        0, NULL};
+        struct gateway_refusal large = {
+            PROTO_STATUS_TOO_LARGE, limit, (uint64_t)length, 0, NULL, false};
         gateway_request_refuse(request, &large, "the body is too large");
         return false;
     }
@@ -150,8 +150,8 @@ static void refuse_piece(struct gateway_request *request, int err, size_t size)
     if (err == -EINVAL) {
         gateway_request_refuse(request, &why, "%s", request->multipart->detail);
     } else if (err == -E2BIG) {
-        why = (struct gateway_refusal){PROTO_STATUS_TOO_LARGE, limit,
-                                       request->body.size + size, 0, NULL};
+        why = (struct gateway_refusal){
+            PROTO_STATUS_TOO_LARGE, limit, request->body.size + size, 0, NULL, false};
         gateway_request_refuse(request, &why, "the body is too large");
     } else {
         (void)refuse_budget(request, err, request->body.capacity);

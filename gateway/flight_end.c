@@ -1,0 +1,186 @@
+#include "gateway/flight_internal.h"
+
+#include "proto/blob.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* A `put` is worth waiting for no longer than this. */
+#define PUT_US 5000000u
+
+/* ---- results -------------------------------------------------------------------- */
+
+/* A value that keeps a received message alive; bytes are not copied. */
+struct message_value {
+    struct hotcache_value value;
+    zmq_msg_t msg;
+};
+
+static void destroy_message_value(struct hotcache_value *value)
+{
+    struct message_value *whole = value->owner;
+
+    zmq_msg_close(&whole->msg);
+    free(whole);
+}
+
+static struct hotcache_value *take_value(zmq_msg_t *payload)
+{
+    struct message_value *whole = calloc(1, sizeof *whole);
+
+    if (whole == NULL)
+        return NULL;
+    zmq_msg_init(&whole->msg);
+    zmq_msg_move(&whole->msg, payload);
+    whole->value = (struct hotcache_value){
+        .bytes = zmq_msg_data(&whole->msg),
+        .size = zmq_msg_size(&whole->msg),
+        .references = 1,
+        .destroy = destroy_message_value,
+        .owner = whole,
+    };
+    return &whole->value;
+}
+
+/* Whether a payload is the result that was asked for. */
+bool gateway_flight_is_result(const struct gateway_flight *flight, zmq_msg_t *payload)
+{
+    static const uint8_t png[8] = {0x89, 'P', 'N', 'G', '\r', '\n', 0x1a, '\n'};
+    struct proto_blob blob;
+
+    if (payload == NULL)
+        return false;
+    const uint8_t *bytes = zmq_msg_data(payload);
+    size_t size = zmq_msg_size(payload);
+    /* Who looks a key up cannot know of which kind it is. */
+    if ((flight->ask.peek || flight->ask.kind == PROTO_KIND_DENOISE) &&
+        size > sizeof png && memcmp(bytes, png, sizeof png) == 0)
+        return true;
+    return proto_blob_decode(bytes, size, &blob) == 0 &&
+           memcmp(blob.key, flight->ask.key, PROTO_DIGEST_BYTES) == 0;
+}
+
+static void free_result(struct gateway_result *result)
+{
+    for (size_t i = 0; i < sizeof result->rendered / sizeof result->rendered[0]; i++)
+        hotcache_value_unref(result->rendered[i]);
+    hotcache_value_unref(result->value);
+}
+
+/* ---- the end -------------------------------------------------------------------- */
+
+static void send_put(struct gateway_flight *flight, struct hotcache_value *value,
+                     uint64_t now_us)
+{
+    struct gateway_flight_counters *counters = &flight->flights->counters;
+    struct message_value *whole = value->owner;
+    struct proto_submit body = {.service = "cache", .method = "put", .key_bytes = 32};
+    struct gateway_submit put = {.body = &body,
+                                 .payload = &whole->msg,
+                                 .trace = flight->ask.trace,
+                                 .budget_us = PUT_US,
+                                 .priority = PROTO_PRIORITY_NORMAL};
+
+    body.lease = flight->lease;
+    memcpy(body.key, flight->ask.key, PROTO_DIGEST_BYTES);
+    if (gateway_mesh_submit(flight->flights->mesh, &put, now_us, NULL) == 0)
+        counters->puts++;
+    else
+        counters->puts_left_out++;
+}
+
+/* Let the next one who waits for the key compute it, instead of after the lease. */
+void gateway_flight_drop_lease(struct gateway_flight *flight, uint64_t now_us)
+{
+    struct proto_submit body = {.service = "cache", .method = "drop", .key_bytes = 32};
+    struct gateway_submit drop = {.body = &body,
+                                  .trace = flight->ask.trace,
+                                  .budget_us = PUT_US,
+                                  .priority = PROTO_PRIORITY_NORMAL};
+
+    if (flight->lease == 0)
+        return;
+    body.lease = flight->lease;
+    memcpy(body.key, flight->ask.key, PROTO_DIGEST_BYTES);
+    /* Where it cannot be sent the lease runs out. */
+    (void)gateway_mesh_submit(flight->flights->mesh, &drop, now_us, NULL);
+    flight->lease = 0;
+}
+
+/* The one way out of a flight that somebody waits for. */
+void gateway_flight_finish(struct gateway_flight *flight, struct gateway_result *result,
+                           enum gateway_source source, uint64_t now_us)
+{
+    gateway_flight_withdraw(flight);
+    zmq_msg_close(&flight->image); /* the budget first: an answer may make room */
+    zmq_msg_init(&flight->image);
+    while (flight->waiters != NULL) {
+        struct gateway_waiter *waiter = flight->waiters;
+        gateway_flight_unlink(waiter);
+        waiter->done(waiter, result, waiter->followed ? GATEWAY_COALESCED : source);
+    }
+    if (result->status != PROTO_STATUS_OK)
+        gateway_flight_drop_lease(flight, now_us);
+    else if (flight->put_wanted)
+        send_put(flight, result->value, now_us);
+    free_result(result);
+    gateway_flight_free(flight);
+}
+
+void gateway_flight_finish_error(struct gateway_flight *flight, enum proto_status status,
+                                 const char *detail, uint64_t now_us)
+{
+    struct gateway_result result = {.status = status};
+
+    snprintf(result.detail, sizeof result.detail, "%s", detail);
+    if (status == PROTO_STATUS_FULL || status == PROTO_STATUS_UNAVAILABLE)
+        result.retry_after_ms = 1000;
+    gateway_flight_finish(flight, &result, GATEWAY_MISS, now_us);
+}
+
+void gateway_flight_finish_ok(struct gateway_flight *flight,
+                              const struct gateway_ending *ending,
+                              enum gateway_source source, uint64_t now_us)
+{
+    const struct proto_outcome *outcome = ending->outcome;
+    struct gateway_result result = {
+        .status = PROTO_STATUS_OK,
+        .value = take_value(ending->payload),
+        .computed = flight->step == GATEWAY_COMPUTE,
+        .queue_us = outcome->queue_us,
+        .decode_us = outcome->decode_us,
+        .denoise_us = outcome->denoise_us,
+        .sift_us = outcome->sift_us,
+    };
+
+    if (result.value == NULL)
+        gateway_flight_finish_error(flight, PROTO_STATUS_INTERNAL, "out of memory",
+                                    now_us);
+    else
+        gateway_flight_finish(flight, &result, source, now_us);
+}
+
+/* A submit that did not go out: `err` of gateway_mesh_submit(). */
+void gateway_flight_fail_submit(struct gateway_flight *flight, int err, uint64_t now_us)
+{
+    if (err == -ENOTCONN || err == -EAGAIN) {
+        flight->step = GATEWAY_WAITING; /* until the sweep or the session tries again */
+        return;
+    }
+    if (err != -ENOBUFS) {
+        gateway_flight_finish_error(flight, PROTO_STATUS_INTERNAL,
+                                    "the request could not be sent on", now_us);
+        return;
+    }
+    struct gateway_credit credit = gateway_mesh_credit(flight->flights->mesh);
+    struct gateway_result result = {.status = PROTO_STATUS_FULL, .retry_after_ms = 1000};
+    bool jobs = credit.jobs >= credit.jobs_max;
+    snprintf(result.detail, sizeof result.detail,
+             "the gateway has as many %s open at the broker as it may",
+             jobs ? "requests" : "bytes");
+    result.limit = jobs ? credit.jobs_max : credit.bytes_max;
+    result.actual = jobs ? credit.jobs : credit.bytes + zmq_msg_size(&flight->image);
+    gateway_flight_finish(flight, &result, GATEWAY_MISS, now_us);
+}

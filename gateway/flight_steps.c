@@ -1,0 +1,185 @@
+#include "gateway/flight_internal.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* ---- computing ------------------------------------------------------------------ */
+
+static uint64_t left_us(const struct gateway_flight *flight, uint64_t now_us)
+{
+    return flight->deadline_us > now_us ? flight->deadline_us - now_us : 0;
+}
+
+static void restart(struct gateway_flight *flight, uint64_t now_us)
+{
+    flight->flights->counters.restarted++;
+    flight->lease = 0;
+    flight->put_wanted = false;
+    flight->waiting_since_us = now_us;
+    gateway_flight_begin(flight, now_us);
+}
+
+static void fail_computed(struct gateway_flight *flight,
+                          const struct gateway_ending *ending, uint64_t now_us)
+{
+    const struct proto_outcome *outcome = ending->outcome;
+    struct gateway_result result = {.status = ending->status,
+                                    .limit = outcome->limit,
+                                    .actual = outcome->actual,
+                                    .retry_after_ms = outcome->retry_after_ms};
+
+    snprintf(result.detail, sizeof result.detail, "%s", outcome->detail);
+    /* Ends that a client cannot have caused are not to be told as its fault. */
+    if (result.status == PROTO_STATUS_OK || result.status == PROTO_STATUS_MISS ||
+        result.status == PROTO_STATUS_BAD_REQUEST ||
+        result.status == PROTO_STATUS_CANCELLED)
+        result.status = PROTO_STATUS_INTERNAL;
+    gateway_flight_finish(flight, &result, GATEWAY_MISS, now_us);
+}
+
+static void on_computed(const struct gateway_ending *ending, uint64_t now_us, void *owner)
+{
+    struct gateway_flight *flight = owner;
+
+    flight->exchange = NULL;
+    /* A follower may have more time left than the leader's request was given. */
+    bool again = ending->lost || (ending->overdue && left_us(flight, now_us) > 0);
+    if (again)
+        restart(flight, now_us);
+    else if (ending->status == PROTO_STATUS_OK &&
+             gateway_flight_is_result(flight, ending->payload))
+        gateway_flight_finish_ok(flight, ending, GATEWAY_MISS, now_us);
+    else
+        fail_computed(flight, ending, now_us);
+}
+
+static void compute(struct gateway_flight *flight, uint64_t now_us)
+{
+    const struct gateway_ask *ask = &flight->ask;
+    struct proto_submit body = {.service = "extract",
+                                .key_bytes = 32,
+                                .image_sha256_bytes = 32,
+                                .params_bytes = PROTO_PARAMS_BYTES};
+    struct gateway_submit submit = {.body = &body,
+                                    .payload = &flight->image,
+                                    .trace = ask->trace,
+                                    .budget_us = left_us(flight, now_us),
+                                    .priority = ask->priority,
+                                    .ended = on_computed,
+                                    .owner = flight};
+
+    if (submit.budget_us == 0) { /* it would mean the broker's default */
+        gateway_flight_finish_error(flight, PROTO_STATUS_EXPIRED,
+                                    "the request's time ran out", now_us);
+        return;
+    }
+    strcpy(body.method, ask->kind == PROTO_KIND_DENOISE ? "denoise" : "features");
+    memcpy(body.key, ask->key, PROTO_DIGEST_BYTES);
+    memcpy(body.image_sha256, ask->image_sha256, PROTO_DIGEST_BYTES);
+    proto_params_encode(&ask->params, body.params);
+    flight->step = GATEWAY_COMPUTE;
+    int err =
+        gateway_mesh_submit(flight->flights->mesh, &submit, now_us, &flight->exchange);
+    if (err < 0)
+        gateway_flight_fail_submit(flight, err, now_us);
+}
+
+/* ---- looking up ----------------------------------------------------------------- */
+
+static void on_cache_failed(struct gateway_flight *flight, enum proto_status status,
+                            uint64_t now_us)
+{
+    struct gateway_flights *flights = flight->flights;
+
+    flights->counters.cache_failures++;
+    if (status != PROTO_STATUS_FULL) /* a full broker says nothing of the cache */
+        gateway_cache_failed(&flights->cache, now_us);
+    if (flight->ask.peek)
+        gateway_flight_finish_error(flight, PROTO_STATUS_UNAVAILABLE,
+                                    "the cache does not answer", now_us);
+    else
+        compute(flight, now_us);
+}
+
+/* The cache has no such thing. */
+static void on_cache_miss(struct gateway_flight *flight, uint64_t lease, uint64_t now_us)
+{
+    if (flight->ask.peek) {
+        gateway_flight_finish_error(flight, PROTO_STATUS_NOT_FOUND,
+                                    "no result is known under this key", now_us);
+        return;
+    }
+    flight->lease = lease;
+    flight->put_wanted = true;
+    compute(flight, now_us);
+}
+
+static void on_looked_up(const struct gateway_ending *ending, uint64_t now_us,
+                         void *owner)
+{
+    struct gateway_flight *flight = owner;
+    bool parked = strcmp(ending->outcome->cache, "coalesced") == 0;
+
+    flight->exchange = NULL;
+    if (ending->lost) {
+        restart(flight, now_us);
+    } else if (ending->status == PROTO_STATUS_MISS ||
+               ending->status == PROTO_STATUS_NOT_FOUND) {
+        on_cache_miss(flight, ending->outcome->lease, now_us);
+    } else if (ending->status != PROTO_STATUS_OK) {
+        on_cache_failed(flight, ending->status, now_us);
+    } else if (gateway_flight_is_result(flight, ending->payload)) {
+        gateway_flight_finish_ok(flight, ending, parked ? GATEWAY_COALESCED : GATEWAY_HIT,
+                                 now_us);
+    } else {
+        flight->flights->counters.cache_bad++; /* the next put overwrites it */
+        on_cache_miss(flight, 0, now_us);
+    }
+}
+
+static void look_up(struct gateway_flight *flight, uint64_t now_us)
+{
+    struct gateway_flights *flights = flight->flights;
+    struct proto_submit body = {.service = "cache", .key_bytes = 32};
+    uint64_t left = left_us(flight, now_us);
+    struct gateway_submit submit = {.body = &body,
+                                    .trace = flight->ask.trace,
+                                    .budget_us = left < flights->limits.cache_wait_us
+                                                     ? left
+                                                     : flights->limits.cache_wait_us,
+                                    .priority = flight->ask.priority,
+                                    .ended = on_looked_up,
+                                    .owner = flight};
+
+    strcpy(body.method, flight->ask.peek ? "peek" : "get");
+    memcpy(body.key, flight->ask.key, PROTO_DIGEST_BYTES);
+    flight->step = GATEWAY_LOOKUP;
+    int err = gateway_mesh_submit(flights->mesh, &submit, now_us, &flight->exchange);
+    if (err < 0)
+        gateway_flight_fail_submit(flight, err, now_us);
+}
+
+/* ---- beginning ------------------------------------------------------------------ */
+
+void gateway_flight_begin(struct gateway_flight *flight, uint64_t now_us)
+{
+    struct gateway_flights *flights = flight->flights;
+
+    flight->step = GATEWAY_WAITING;
+    if (left_us(flight, now_us) == 0) {
+        gateway_flight_finish_error(flight, PROTO_STATUS_EXPIRED,
+                                    "the request's time ran out", now_us);
+        return;
+    }
+    if (!gateway_mesh_is_up(flights->mesh))
+        return;
+    if (!gateway_cache_is_down(&flights->cache)) {
+        look_up(flight, now_us);
+    } else if (flight->ask.peek) {
+        gateway_flight_finish_error(flight, PROTO_STATUS_UNAVAILABLE,
+                                    "the cache does not answer", now_us);
+    } else {
+        flights->counters.cache_bypassed++;
+        compute(flight, now_us);
+    }
+}
