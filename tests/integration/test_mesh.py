@@ -4,6 +4,7 @@ import re
 import signal
 import socket
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -236,36 +237,70 @@ def test_a_drained_slot_is_replaced(mesh):
     assert mesh.command("drain", 99999, check=False).returncode != 0
 
 
-def test_memory_pressure_shrinks_the_slots_and_relief_restores_them(mesh, tmp_path):
-    proc = tmp_path / "proc"
-    (proc / "pressure").mkdir(parents=True)
+class FakeProc:
+    """A procfs that says what a test wants: memory in use, and an idle CPU whose clock
+    goes on."""
 
-    def memory(available):
-        (proc / "meminfo.new").write_text(
-            f"MemTotal: 1000000 kB\nMemFree: {available} kB\nMemAvailable: {available} kB\n")
-        (proc / "meminfo.new").rename(proc / "meminfo")
-    memory(600000)
-    (proc / "stat").write_text("cpu 100 0 100 100000 0 0 0 0 0 0\n")
-    mesh.start(extractor={"slots": 4},
-               monitor={"procfs": proc, "cgroupfs": tmp_path / "none",
-                        "hold_ms": 200, "interval_ms": 100})
+    def __init__(self, folder):
+        self.folder, self.ticks, self.stopped = folder, 0, False
+        folder.mkdir()
+        self.memory(40)
+        self.tick()
+        self.thread = threading.Thread(target=self.run)
+        self.thread.start()
+
+    def write(self, name, text):
+        (self.folder / "new").write_text(text)
+        (self.folder / "new").rename(self.folder / name)
+
+    def memory(self, percent):
+        free = 10000 * (100 - percent)
+        self.wanted = (f"MemTotal: 1000000 kB\nMemFree: {free} kB\n"
+                       f"MemAvailable: {free} kB\n")
+
+    def tick(self):
+        self.ticks += 10
+        self.write("stat", f"cpu {self.ticks // 10} 0 0 {self.ticks} 0 0 0 0 0 0\n")
+        self.write("meminfo", self.wanted)
+
+    def run(self):
+        while not self.stopped:
+            self.tick()
+            time.sleep(0.02)  # the machine's own clock, not a wait for the mesh
+
+    def stop(self):
+        self.stopped = True
+        self.thread.join()
+
+
+@pytest.fixture
+def proc(tmp_path):
+    proc = FakeProc(tmp_path / "proc")
+    yield proc
+    proc.stop()
+
+
+def monitor_options(proc, **more):
+    return {"procfs": proc.folder, "cgroupfs": proc.folder / "none", "interval_ms": 100,
+            "shrink_wait_ms": 100, **more}
+
+
+def test_memory_pressure_shrinks_the_slots_and_relief_restores_them(mesh, proc):
+    mesh.start(extractor={"slots": 4}, monitor=monitor_options(proc, hold_ms=200))
     until(lambda: len(mesh.slot_pids()) == 4, "all slots live")
-    memory(150000)
-    until(lambda: len(mesh.slot_pids()) < 4, "fewer slots under pressure")
-    decisions = mesh.get("/decisions", service="monitor").body.decode()
-    assert re.search(r"slots 4 -> 2: memory 85(\.0)? % > 80 %", decisions), decisions
-    memory(600000)
+    proc.memory(85)
+    until(lambda: len(mesh.slot_pids()) == 1, "one slot under pressure")
+    decisions = mesh.get("/decisions", service="monitor").json()["decisions"]
+    texts = [d["text"] for d in decisions]
+    assert "slots 4 -> 2: memory 85 % > 80 %" in texts, texts
+    assert "slots 2 -> 1: memory 85 % > 80 %" in texts, texts
+    proc.memory(40)
     until(lambda: len(mesh.slot_pids()) == 4, "all slots again after relief")
 
 
-def test_the_monitors_target_is_forgotten_when_it_dies(mesh, tmp_path):
-    proc = tmp_path / "proc"
-    proc.mkdir()
-    (proc / "meminfo").write_text("MemTotal: 1000 kB\nMemFree: 60 kB\nMemAvailable: 60 kB\n")
-    (proc / "stat").write_text("cpu 100 0 100 100000 0 0 0 0 0 0\n")
-    mesh.start(extractor={"slots": 4},
-               monitor={"procfs": proc, "cgroupfs": tmp_path / "none",
-                        "interval_ms": 100, "shrink_wait_ms": 100, "ttl_ms": 2000})
+def test_the_monitors_target_is_forgotten_when_it_dies(mesh, proc):
+    proc.memory(94)
+    mesh.start(extractor={"slots": 4}, monitor=monitor_options(proc, ttl_ms=2000))
     until(lambda: len(mesh.slot_pids()) == 1, "one slot under pressure")
     mesh.kill("monitor")
     until(lambda: len(mesh.slot_pids()) == 4, "the safe default again", 40)

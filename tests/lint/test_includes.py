@@ -18,7 +18,7 @@ FREE = {"tests", "bench"}  # may use anything; included by nobody
 def read_table(root):
     """folder -> (folders it may include, libraries it may include)."""
     text = (root / "docs/ARCHITECTURE.md").read_text()
-    rows = re.findall(r"^\| `([a-z/]+)` \| (.*?) \| (.*?) \|$", text, re.M)
+    rows = re.findall(r"^\| `([a-z/]+)` \|(.*?)\|(.*?)\|$", text, re.M)
     names = re.compile(r"`([a-z/0-9]+)`")
     return {folder: (set(names.findall(own)) | {folder}, set(names.findall(libraries)))
             for folder, own, libraries in rows}
