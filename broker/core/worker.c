@@ -271,6 +271,9 @@ static void close_session(struct broker_core *core, uint32_t index, uint64_t now
     broker_core_act(core, BROKER_CORE_WORKER_DOWN, index)->service = worker->service;
     if (!worker->leaving)
         leave_service(core, worker, now_us);
+    /* Also when it was leaving: what it had in hand waits for its successor. */
+    if (core->services[worker->service].workers_open == 0)
+        core->services[worker->service].workerless_us = now_us;
     while (!broker_core_list_empty(&worker->all)) {
         struct broker_core_job *job =
             BROKER_CORE_OF(struct broker_core_job, line, worker->all.next);
@@ -281,6 +284,7 @@ static void close_session(struct broker_core *core, uint32_t index, uint64_t now
     forget_aborting(core, worker, 0);
     broker_core_list_remove(&worker->of_service);
     broker_core_heap_clear(&core->heap, &worker->timer);
+    broker_core_service_watch(core, worker->service);
     worker->open = false;
 }
 

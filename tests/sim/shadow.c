@@ -326,7 +326,8 @@ static void aborted(struct sim_shadow *shadow, const struct broker_core_action *
 
     MUST(record != NULL, "ABORT for a job that worker %u does not have", action->peer);
     /* START did not come: the credit is not what was thought. */
-    if (record->place == SIM_SENT && shadow->now_us < record->deadline_us &&
+    if (shadow->ticking && shadow->client_open[record->client] &&
+        record->place == SIM_SENT && shadow->now_us < record->deadline_us &&
         shadow->now_us >= record->sent_us + shadow->limits.start_us)
         shadow->workers[action->peer].credit = 0;
     if (shadow->workers[action->peer].slots_max > 0)
@@ -348,6 +349,8 @@ static void worker_down(struct sim_shadow *shadow, uint32_t index)
             sim_shadow_off_worker(shadow, record);
     }
     worker->open = false;
+    if (workers_open(shadow, worker->service) == 0)
+        shadow->workerless_us[worker->service] = shadow->now_us;
 }
 
 void sim_shadow_act(struct sim_shadow *shadow, const struct broker_core_action *action)
@@ -494,7 +497,7 @@ static void check_workers(const struct sim_shadow *shadow)
 static void check_times(const struct sim_shadow *shadow, const struct sim_record *record)
 {
     const struct broker_core_limits *l = &shadow->limits;
-    uint64_t now_us = shadow->now_us;
+    uint64_t now_us = shadow->ticked_us;
 
     MUST(record->deadline_us > now_us, "request %u outlived its time", record->index);
     if (record->place == SIM_SENT)

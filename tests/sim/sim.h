@@ -73,7 +73,7 @@ struct sim_shadow {
     uint32_t since_batch[SIM_SERVICES];
     uint64_t sessions, orders;
     uint64_t now_us, ticked_us; /* ticked: what was due until then was done */
-    bool draining, expect_refusal;
+    bool draining, expect_refusal, ticking;
     uint64_t checks, finals, refusals, dispatches, second_attempts, batch;
     uint64_t by_status[PROTO_STATUS_COUNT];
 };

@@ -50,7 +50,7 @@ struct world {
     struct sim_random random;
     struct sim_shadow shadow;
     struct broker_core *core;
-    uint64_t now_us, seq;
+    uint64_t now_us, seq, late_until_us;
     struct world_event *heap; /* WORLD_EVENTS */
     uint32_t pending;
     uint32_t clients, machines;

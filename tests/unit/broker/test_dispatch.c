@@ -73,6 +73,29 @@ static void a_second_attempt_uses_the_same_worker_only_when_alone(void **state)
     close_core(&f);
 }
 
+static void a_late_clock_lets_no_expired_job_through(void **state)
+{
+    struct fixture f;
+    (void)state;
+    prepare(&f);
+    open_core(&f);
+    hello(&f, 0);
+    enlist(&f, 0, 1, 1);
+    assert_int_equal(submit_as(&f, 0, 1, NORMAL, 1, 1000), 0);
+    assert_int_equal(submit_as(&f, 0, 2, NORMAL, 1, 9000), 0);
+    f.now_us += SECOND; /* nobody called broker_core_tick() */
+    ready(&f, 0, 1, 1);
+    assert_int_equal(nth(&f, BROKER_CORE_FINAL, 0)->status, PROTO_STATUS_EXPIRED);
+    const struct broker_core_action job = *nth(&f, BROKER_CORE_JOB, 0);
+    assert_int_equal(mark_of(&job), 2);
+    start(&f, &job);
+    f.now_us += 8 * SECOND;
+    assert_int_equal(fail_job(&f, &job, true), 0);
+    assert_int_equal(nth(&f, BROKER_CORE_FINAL, 1)->status, PROTO_STATUS_EXPIRED);
+    assert_int_equal(count_of(&f, BROKER_CORE_JOB), 1);
+    close_core(&f);
+}
+
 static void retry_after_follows_the_rate_at_which_jobs_end(void **state)
 {
     struct fixture f;
@@ -106,6 +129,7 @@ int main(void)
         cmocka_unit_test(higher_priorities_go_first_and_the_batch_lane_gets_its_share),
         cmocka_unit_test(the_worker_with_most_credit_is_chosen_then_the_longest_unused),
         cmocka_unit_test(a_second_attempt_uses_the_same_worker_only_when_alone),
+        cmocka_unit_test(a_late_clock_lets_no_expired_job_through),
         cmocka_unit_test(retry_after_follows_the_rate_at_which_jobs_end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -102,6 +102,28 @@ static void a_leaving_worker_finishes_and_gets_nothing_new(void **state)
     close_core(&f);
 }
 
+static void what_a_lost_leaving_worker_had_waits_for_its_successor(void **state)
+{
+    struct fixture f;
+    (void)state;
+    prepare(&f);
+    open_core(&f);
+    hello(&f, 0);
+    enlist(&f, 0, 1, 1);
+    ready(&f, 0, 1, 1);
+    submit(&f, 1);
+    start(&f, nth(&f, BROKER_CORE_JOB, 0));
+    broker_core_leaving(f.core, 0, f.now_us);
+    live(&f, 4 * SECOND + 900 * MS);
+    broker_core_worker_bye(f.core, 0, f.now_us);
+    live(&f, 4 * SECOND);
+    assert_int_equal(count_of(&f, BROKER_CORE_FINAL), 0);
+    enlist(&f, 1, 1, 1);
+    ready(&f, 1, 1, 1);
+    assert_int_equal(nth(&f, BROKER_CORE_JOB, 1)->attempt, 2);
+    close_core(&f);
+}
+
 static void a_job_waits_for_a_first_worker_and_not_for_ever(void **state)
 {
     struct fixture f;
@@ -173,6 +195,7 @@ int main(void)
         cmocka_unit_test(an_answer_to_another_workers_job_is_forged_and_ignored),
         cmocka_unit_test(a_silent_workers_jobs_are_tried_elsewhere),
         cmocka_unit_test(a_leaving_worker_finishes_and_gets_nothing_new),
+        cmocka_unit_test(what_a_lost_leaving_worker_had_waits_for_its_successor),
         cmocka_unit_test(a_job_waits_for_a_first_worker_and_not_for_ever),
         cmocka_unit_test(a_service_without_slots_is_bounded_by_credit_alone),
         cmocka_unit_test(payload_credit_holds_but_one_job_of_any_size_gets_through),
