@@ -67,6 +67,8 @@ bool command_http_post(const char *url, const char *accept, const void *bytes,
 bool command_http_header(const struct command_http *http, const char *name, char *out,
                          size_t capacity);
 void command_http_free(struct command_http *http);
+/* Ends this thread's connection. */
+void command_http_close(void);
 
 /* draw.c: keypoints over a grey PNG, as a colour PNG (malloc'd). 0 or -EINVAL, -ENOMEM.
  */

@@ -202,6 +202,7 @@ static void *work(void *arg)
         show_progress(x);
     }
     siftmesh_close(mesh);
+    command_http_close();
     return NULL;
 }
 

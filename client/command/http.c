@@ -39,11 +39,12 @@ static void init_curl(void)
 }
 
 /* One connection a thread, kept for the next request: a second POST shows the mesh's
- * time and not that of a handshake. Freed with the process. */
+ * time and not that of a handshake. */
+static _Thread_local CURL *curl;
+
 static CURL *handle(void)
 {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
-    static _Thread_local CURL *curl;
 
     pthread_once(&once, init_curl);
     if (curl == NULL)
@@ -59,9 +60,12 @@ bool command_http_post(const char *url, const char *accept, const void *bytes,
 {
     char accept_line[128], curl_error[CURL_ERROR_SIZE] = "";
     struct buffer body = {0}, headers = {0};
-    CURL *curl = handle();
 
     *out = (struct command_http){0};
+    if (handle() == NULL) {
+        snprintf(error, error_bytes, "out of memory");
+        return false;
+    }
     snprintf(accept_line, sizeof accept_line, "Accept: %s", accept);
     struct curl_slist *lines = curl_slist_append(NULL, accept_line);
     lines = curl_slist_append(lines, "Content-Type: application/octet-stream");
@@ -117,4 +121,11 @@ void command_http_free(struct command_http *http)
     free(http->body);
     free(http->headers);
     *http = (struct command_http){0};
+}
+
+void command_http_close(void)
+{
+    if (curl != NULL)
+        curl_easy_cleanup(curl);
+    curl = NULL;
 }

@@ -257,6 +257,7 @@ int command_run(int argc, char **argv)
     signal(SIGTERM, on_interrupt);
     if (started)
         code = show_all(&mesh, argc - 1, argv + 1);
+    command_http_close();
     stop_mesh(&mesh);
     return code;
 }
