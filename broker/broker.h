@@ -20,10 +20,11 @@
 
 #include <jansson.h>
 
-#define BROKER_BAD_MAX    100 /* bad messages that end a session */
-#define BROKER_UNSENT_MAX 256 /* JOBs of one event that could not be sent and are told   \
-                               */
-#define BROKER_LINGER_MS 500  /* for FINALs on their way when the broker stops */
+#define BROKER_BAD_MAX 100 /* bad messages that end a session */
+#define BROKER_UNSENT_MAX                                                                \
+    256                      /* JOBs of one event that could not be sent and are told    \
+                              */
+#define BROKER_LINGER_MS 500 /* for FINALs on their way when the broker stops */
 
 struct broker_options {
 #include "runtime/options_struct.h"

@@ -6,6 +6,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Commands come and go all the time; a gateway or monitor does not. */
+static enum log_level level_of(const struct broker_peer *peer)
+{
+    return strcmp(peer->role, "client") == 0 ? LOG_DEBUG : LOG_INFO;
+}
+
 typedef void front_fn(struct broker *broker, struct broker_peer *peer,
                       struct mesh_msg *msg, const void *body);
 
@@ -13,7 +19,7 @@ static void end_session(struct broker *broker, struct broker_peer *peer)
 {
     uint32_t index = peer->index;
 
-    log_event(LOG_INFO, "client down", "name=\"%s\"", peer->name);
+    log_event(level_of(peer), "client down", "name=\"%s\"", peer->name);
     broker_core_client_bye(broker->core, index, broker_now_us(broker));
     broker_settle(broker);
     broker_peers_remove(&broker->clients, peer);
@@ -38,7 +44,7 @@ static void on_hello(struct broker *broker, struct broker_peer *peer,
         memcpy(peer->name, hello->name, sizeof peer->name);
         memcpy(peer->version, hello->version, sizeof peer->version);
         peer->since_us = broker_now_us(broker);
-        log_event(LOG_INFO, "client up", "role=\"%s\" name=\"%s\"", peer->role,
+        log_event(level_of(peer), "client up", "role=\"%s\" name=\"%s\"", peer->role,
                   peer->name);
     }
     (void)broker_core_hello(broker->core, peer->index, broker_now_us(broker));
