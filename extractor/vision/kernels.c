@@ -59,6 +59,7 @@ void vision_kernels_init(struct vision_kernels *k, unsigned cpu)
 {
     *k = (struct vision_kernels){0};
     vision_nlm_kernels(k, cpu);
+    vision_sift_kernels(k, cpu);
 }
 
 int vision_nlm(const struct vision_kernels *k, const struct vision_image *dst,

@@ -12,6 +12,7 @@
 #define VISION_KERNELS_H
 
 #include "extractor/vision/nlm.h"
+#include "extractor/vision/sift_kernels.h"
 
 /* Levels. A higher one of the same machine includes the lower ones. */
 enum vision_cpu {
@@ -23,6 +24,7 @@ enum vision_cpu {
 struct vision_kernels {
     vision_nlm_fn *nlm_u8;
     vision_nlm_fn *nlm_u16;
+    struct vision_sift_table sift;
 };
 
 /* What this processor and its operating system can run, as bits of enum vision_cpu. */
@@ -44,5 +46,6 @@ int vision_nlm(const struct vision_kernels *k, const struct vision_image *dst,
 
 /* The modules' parts of vision_kernels_init(). */
 void vision_nlm_kernels(struct vision_kernels *k, unsigned cpu);
+void vision_sift_kernels(struct vision_kernels *k, unsigned cpu);
 
 #endif

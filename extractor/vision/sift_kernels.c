@@ -1,0 +1,194 @@
+/*
+ * sift_kernels.c - the definition of each kernel of sift_kernels.h, one element at a
+ * time.
+ */
+#include "extractor/vision/sift_kernels.h"
+
+#include "extractor/vision/kernels.h"
+
+#include <math.h>
+#include <stdbool.h>
+#include <string.h>
+
+#define CELLS VISION_SIFT_CELLS
+#define GRID  VISION_SIFT_GRID
+
+static size_t padded(size_t n)
+{
+    return (n + VISION_SIFT_PAD - 1) / VISION_SIFT_PAD * VISION_SIFT_PAD;
+}
+
+static float pixel(const void *src, size_t x, unsigned depth_bits)
+{
+    return depth_bits == 16 ? (float)((const uint16_t *)src)[x] / 257.0f
+                            : (float)((const uint8_t *)src)[x];
+}
+
+static void load_c(float *dst, const void *src, size_t n, unsigned depth_bits,
+                   unsigned doubled)
+{
+    for (size_t x = 0; x < n; x++) {
+        float v = pixel(src, x, depth_bits);
+        dst[doubled ? 2 * x : x] = v;
+        if (doubled && x + 1 < n)
+            dst[2 * x + 1] = 0.5f * (v + pixel(src, x + 1, depth_bits));
+    }
+}
+
+static void mean_c(float *dst, const float *a, const float *b, size_t n)
+{
+    for (size_t x = 0; x < n; x++)
+        dst[x] = 0.5f * (a[x] + b[x]);
+}
+
+static void columns_c(float *dst, const float *const *rows, const float *w, size_t radius,
+                      size_t n)
+{
+    for (size_t x = 0; x < padded(n); x++) {
+        float sum = w[0] * rows[radius][x];
+        for (size_t k = 1; k <= radius; k++)
+            sum += w[k] * (rows[radius - k][x] + rows[radius + k][x]);
+        dst[x] = sum;
+    }
+}
+
+static void rows_c(float *dst, const float *src, const float *w, size_t radius, size_t n)
+{
+    for (size_t x = 0; x < padded(n); x++) {
+        float sum = w[0] * src[x];
+        for (size_t k = 1; k <= radius; k++)
+            sum += w[k] * (*(src + x - k) + src[x + k]);
+        dst[x] = sum;
+    }
+}
+
+static void halve_c(float *dst, const float *src, size_t n)
+{
+    for (size_t x = 0; x < n; x++)
+        dst[x] = src[2 * x];
+}
+
+static bool is_highest(const float *const g[4][3], ptrdiff_t x, float v, float sign)
+{
+    for (int s = 0; s < 3; s++)
+        for (int y = 0; y < 3; y++)
+            for (int dx = -1; dx <= 1; dx++)
+                if (!(v >= sign * (g[s + 1][y][x + dx] - g[s][y][x + dx])))
+                    return false;
+    return true;
+}
+
+static size_t extrema_c(uint32_t *hits, const float *const g[4][3], float least, size_t n)
+{
+    size_t count = 0;
+    for (size_t x = 0; x < n; x++) {
+        float d = g[2][1][x] - g[1][1][x];
+        float sign = d > 0 ? 1.0f : -1.0f, v = sign * d;
+        if (v >= least && is_highest(g, (ptrdiff_t)x, v, sign))
+            hits[count++] = (uint32_t)x;
+    }
+    return count;
+}
+
+static void sample_c(float *samples, const struct vision_sift_grid *g)
+{
+    for (int k = 0; k < GRID * GRID; k++) {
+        const float u = (float)(k % GRID) - 8.5f, v = (float)(k / GRID) - 8.5f;
+        const float x = g->x + (u * g->along_x - v * g->along_y);
+        const float y = g->y + (u * g->along_y + v * g->along_x);
+        const int ix = (int)x, iy = (int)y;
+        const float fx = x - (float)ix, fy = y - (float)iy;
+        const float *p = g->pixels + iy * g->stride + ix, *q = p + g->stride;
+        const float a = p[0] + fx * (p[1] - p[0]), b = q[0] + fx * (q[1] - q[0]);
+        samples[k] = a + fy * (b - a);
+    }
+}
+
+#define POLYNOMIAL(c0, c1, c2, c3, c4, c5)                                               \
+    (c0 + aa * (c1 + aa * (c2 + aa * (c3 + aa * (c4 + aa * c5)))))
+
+static float turn_of(float dx, float dy)
+{
+    const float ax = fabsf(dx), ay = fabsf(dy);
+    const float low = ax < ay ? ax : ay, high = ax > ay ? ax : ay;
+    const float a = low / (high + VISION_SIFT_LENGTH_LEAST), aa = a * a;
+    float turn = a * VISION_SIFT_ATAN(POLYNOMIAL);
+    turn = ay > ax ? 0.25f - turn : turn;
+    turn = dx < 0 ? 0.5f - turn : turn;
+    return dy < 0 ? 1.0f - turn : turn;
+}
+
+static void polar_c(float *length, float *turn, const float *samples)
+{
+    for (int k = 0; k < CELLS * CELLS; k++) {
+        const float *p = samples + (k / CELLS + 1) * GRID + k % CELLS + 1;
+        const float dx = p[1] - p[-1], dy = p[GRID] - p[-GRID];
+        length[k] = sqrtf(dx * dx + dy * dy);
+        turn[k] = turn_of(dx, dy);
+    }
+}
+
+static void angles_c(float histogram[VISION_SIFT_ANGLES], const float *length,
+                     const float *turn, const float *weights)
+{
+    float copies[4][VISION_SIFT_ANGLES + 2] = {{0}};
+
+    for (int k = 0; k < CELLS * CELLS; k++) {
+        const float at = turn[k] * (float)VISION_SIFT_ANGLES, v = length[k] * weights[k];
+        const int bin = (int)at;
+        const float share = v * (at - (float)bin);
+        copies[k % 4][bin] += v - share;
+        copies[k % 4][bin + 1] += share;
+    }
+    for (int i = 0; i < 4; i++) {
+        copies[i][0] += copies[i][VISION_SIFT_ANGLES];
+        copies[i][1] += copies[i][VISION_SIFT_ANGLES + 1];
+    }
+    for (int bin = 0; bin < VISION_SIFT_ANGLES; bin++)
+        histogram[bin] =
+            (copies[0][bin] + copies[1][bin]) + (copies[2][bin] + copies[3][bin]);
+}
+
+/* The share of direction `bin` in a cell of direction `at`, 0 to 8 inclusive. */
+static float share_of(float at, int bin)
+{
+    float apart = fabsf(at - (float)bin);
+    apart = 8.0f - apart < apart ? 8.0f - apart : apart;
+    return 1.0f - apart > 0.0f ? 1.0f - apart : 0.0f;
+}
+
+static void pool_c(float raw[VISION_SIFT_RAW_FLOATS], const float *length,
+                   const float *turn, const float weights[4][CELLS])
+{
+    float sums[4][8][CELLS] = {{{0}}};
+
+    for (int i = 0; i < CELLS; i++)
+        for (int j = 0; j < CELLS; j++)
+            for (int bin = 0; bin < 8; bin++) {
+                /* Lowe's directions turn the other way. */
+                const float at = 8.0f - 8.0f * turn[i * CELLS + j];
+                const float v = length[i * CELLS + j] * share_of(at, bin);
+                for (int row = 0; row < 4; row++)
+                    sums[row][bin][j] += weights[row][i] * v;
+            }
+
+    memset(raw, 0, VISION_SIFT_RAW_FLOATS * sizeof raw[0]);
+    for (int k = 0; k < VISION_SIFT_RAW_FLOATS; k++)
+        for (int j = 0; j < CELLS; j++)
+            raw[k] += weights[k / 8 % 4][j] * sums[k / 32][k % 8][j];
+}
+
+void vision_sift_kernels(struct vision_kernels *k, unsigned cpu)
+{
+    k->sift =
+        (struct vision_sift_table){load_c,    mean_c,   columns_c, rows_c,   halve_c,
+                                   extrema_c, sample_c, polar_c,   angles_c, pool_c};
+#if defined(__x86_64__) && defined(VISION_SIFT_TWINS)
+    if (cpu & VISION_CPU_AVX2)
+        vision_sift_table_avx2(&k->sift);
+    if (cpu & VISION_CPU_AVX512)
+        vision_sift_table_avx512(&k->sift);
+#else
+    (void)cpu;
+#endif
+}

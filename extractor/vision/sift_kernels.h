@@ -1,0 +1,119 @@
+/*
+ * sift_kernels.h - the inner loops of sift_native.c, one line of the kernel table each.
+ *
+ * The scalar functions in sift_kernels.c are the definition. All arithmetic is float,
+ * element by element, of + - * / and square root, in the order written here; there is no
+ * FMA and no libm. So a version that does 8 or 16 elements at once gives the same bits,
+ * and so does another architecture.
+ *
+ * Rows: floats, aligned to 64 bytes, with VISION_SIFT_PAD floats readable before the
+ * first and readable and writable up to the next multiple of VISION_SIFT_PAD after the
+ * last, and as many again. A kernel works on whole multiples of VISION_SIFT_PAD from
+ * element 0 on; what it writes past the end of a row means nothing.
+ */
+#ifndef VISION_SIFT_KERNELS_H
+#define VISION_SIFT_KERNELS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define VISION_SIFT_PAD 16 /* floats: the widest vector */
+
+/* A grid of samples round a keypoint, and the cells that the rim leaves for central
+ * differences. */
+#define VISION_SIFT_CELLS        16
+#define VISION_SIFT_GRID         (VISION_SIFT_CELLS + 2)
+#define VISION_SIFT_POLAR_FLOATS (VISION_SIFT_CELLS * VISION_SIFT_CELLS)
+#define VISION_SIFT_GRID_FLOATS                                                          \
+    352 /* GRID^2 = 324 samples, up to a whole vector and one */
+#define VISION_SIFT_ANGLES     36
+#define VISION_SIFT_RAW_FLOATS 128
+
+/* Where a grid lies. Sample (i, j), row and column, is at
+ *   (x + (u * along_x - v * along_y), y + (u * along_y + v * along_x)),
+ *   u = j - 8.5, v = i - 8.5,
+ * which is never left of or above `pixels`, and one pixel from the end of both sides. */
+struct vision_sift_grid {
+    const float *pixels;
+    ptrdiff_t stride; /* floats */
+    float x, y;
+    float along_x, along_y; /* from one sample to the next of its row */
+};
+
+/* Row y of a picture doubled: row 2y of 2n - 1 floats; n > 0. Even ones are the pixels,
+ * odd ones the mean of their neighbours. 16 bits are divided by 257. */
+typedef void vision_sift_load_fn(float *dst, const void *src, size_t n,
+                                 unsigned depth_bits, unsigned doubled);
+
+/* dst[x] = 0.5 * (a[x] + b[x]) */
+typedef void vision_sift_mean_fn(float *dst, const float *a, const float *b, size_t n);
+
+/* dst[x] = w[0] * rows[r][x] + w[1] * (rows[r-1][x] + rows[r+1][x]) + ..., from left to
+ * right. `rows` has 2r + 1. */
+typedef void vision_sift_columns_fn(float *dst, const float *const *rows, const float *w,
+                                    size_t radius, size_t n);
+
+/* dst[x] = w[0] * src[x] + w[1] * (src[x-1] + src[x+1]) + ..., from left to right. r
+ * floats are readable before src, and r more than the row rules say behind. */
+typedef void vision_sift_rows_fn(float *dst, const float *src, const float *w,
+                                 size_t radius, size_t n);
+
+/* dst[x] = src[2x] for n results. */
+typedef void vision_sift_halve_fn(float *dst, const float *src, size_t n);
+
+/*
+ * The x, ascending, where the middle of 3 x 3 x 3 differences d[s][y][x] = g[s+1][y][x] -
+ * g[s][y][x] is at least `least` and at least all the others, or at most -`least` and at
+ * most all the others. least > 0. Returns how many; hits[] has room for n. Columns 0 and
+ * n - 1 and those beyond, whose neighbours mean nothing, may be among them.
+ */
+typedef size_t vision_sift_extrema_fn(uint32_t *hits, const float *const g[4][3],
+                                      float least, size_t n);
+
+/* The samples of the grid, row by row, between pixels by a, b, then a + fy * (b - a),
+ * where a = p00 + fx * (p01 - p00), b = p10 + fx * (p11 - p10). */
+typedef void vision_sift_sample_fn(float *samples, const struct vision_sift_grid *grid);
+
+/* Of each cell the gradient (dx, dy) of central differences, not halved: its length, and
+ * its angle from x towards y in turns, 0 to 1 inclusive. */
+typedef void vision_sift_polar_fn(float *length, float *turn, const float *samples);
+
+/* Histogram of 36 directions, each cell shared between the two nearest. Cell k goes into
+ * copy k % 4, copies are added as (0 + 1) + (2 + 3). */
+typedef void vision_sift_angles_fn(float histogram[VISION_SIFT_ANGLES],
+                                   const float *length, const float *turn,
+                                   const float *weights);
+
+/* The descriptor before it is normalised: 4 x 4 squares, 8 directions, each cell shared
+ * trilinearly, weighed by weights[square][row or column of cells]. First sums over the
+ * rows of cells, downwards, then over columns, rightwards. */
+typedef void vision_sift_pool_fn(float raw[VISION_SIFT_RAW_FLOATS], const float *length,
+                                 const float *turn,
+                                 const float weights[4][VISION_SIFT_CELLS]);
+
+struct vision_sift_table {
+    vision_sift_load_fn *load;
+    vision_sift_mean_fn *mean;
+    vision_sift_columns_fn *columns;
+    vision_sift_rows_fn *rows;
+    vision_sift_halve_fn *halve;
+    vision_sift_extrema_fn *extrema;
+    vision_sift_sample_fn *sample;
+    vision_sift_polar_fn *polar;
+    vision_sift_angles_fn *angles;
+    vision_sift_pool_fn *pool;
+};
+
+/* Coefficients of atan(a) / (2 pi) = a * (c0 + a^2 * (c1 + ...)), 0 <= a <= 1: least
+ * error in the maximum norm, 0.0001 degrees. Fitted here for this file. */
+#define VISION_SIFT_ATAN(X)                                                              \
+    X(0.15915131568908691f, -0.05293856933712959f, 0.030802913010120392f,                \
+      -0.018529852852225304f, 0.008379083126783371f, -0.001865155529230833f)
+
+#define VISION_SIFT_LENGTH_LEAST 1e-20f /* keeps 0 / 0 out of the angle */
+
+/* What each level of cpu adds to the table; NULL entries are left alone. */
+void vision_sift_table_avx2(struct vision_sift_table *t);
+void vision_sift_table_avx512(struct vision_sift_table *t);
+
+#endif

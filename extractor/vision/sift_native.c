@@ -1,0 +1,161 @@
+/*
+ * sift_native.c - SIFT that streams: a picture goes in row by row, features come out.
+ *
+ * A scale space as others keep it is 6 Gaussian and 5 difference planes for each octave:
+ * 2.8 GB for 12 megapixels doubled, every byte of which goes to memory and back. Here no
+ * plane exists. Rows of the picture enter the first octave in bands of a few. Each level
+ * is a ring of rows and follows the one before it at a distance of its blur's radius;
+ * every second row of the level that has twice the first one's blur enters the next
+ * octave, which does the same at half the width (sift_stream.c). So all octaves run at
+ * once, and the working set is some rows of each: a few per cent of a plane, which is
+ * why it stays in the cache, and it grows with the width alone.
+ *
+ * Differences are formed in the search for extrema and never stored. An extremum's place
+ * is refined at once (sift_refine.c), since the few rows round it are in the rings.
+ *
+ * Describing a keypoint needs up to 45 rows below it and above it, of the level of its
+ * scale. Two ways were at hand: stream the picture a second time when all keypoints are
+ * known, or keep the rings of those levels so high (about 100 rows of three levels) and
+ * let keypoints wait in a queue until their rows have come. The second costs some cache,
+ * the first doubles the blurring, by far the larger part. With a cap on the number of
+ * features only the strongest are wanted, and who they are is known only at the end; a
+ * heap of the best responses so far gives a bound that a keypoint must reach, when it is
+ * found and again when its turn has come. It never turns a wanted one away, and for n
+ * wanted of m found in no special order it describes n (1 + ln(m / n)) of them, which
+ * costs less than a second pass: 2000 of 100,000 make 10,000 descriptors, 15 ms, beside
+ * 250 ms. At the end everything is sorted into one total order and cut.
+ *
+ * Doubling is Lowe's: pixel x becomes sample 2x, means between. So positions carry no
+ * bias, and no sample lies outside the picture.
+ */
+#include "extractor/vision/sift_native.h"
+
+#include "extractor/vision/sift_points.h"
+#include "extractor/vision/sift_stream.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define ARENA_ALIGN 64
+
+static bool params_are_valid(const struct vision_sift_params *p)
+{
+    return p->first_octave >= -1 && p->first_octave <= 4 && p->octave_layers >= 1 &&
+           p->octave_layers <= SIFT_LAYERS_MAX && p->contrast >= 0 && p->contrast <= 1 &&
+           p->edge >= 1 && p->edge <= 1e6 && p->sigma >= 0.6 && p->sigma <= 10;
+}
+
+struct work {
+    struct sift_stream stream;
+    struct sift_points points;
+};
+
+static size_t arena_bytes(struct sift_stream *s)
+{
+    return sift_stream_lay_out(s, NULL) + sizeof(float) * sift_patch_floats(s);
+}
+
+/* ---- the order of the result ---- */
+
+struct ranked {
+    float response, scale, y, x, orientation;
+    uint32_t index;
+};
+
+static int ascending(float a, float b)
+{
+    return (a > b) - (a < b);
+}
+
+static int rank_order(const void *left, const void *right)
+{
+    const struct ranked *a = left, *b = right;
+    int order = ascending(b->response, a->response);
+    if (order == 0)
+        order = ascending(a->scale, b->scale);
+    if (order == 0)
+        order = ascending(a->y, b->y);
+    if (order == 0)
+        order = ascending(a->x, b->x);
+    return order != 0 ? order : ascending(a->orientation, b->orientation);
+}
+
+static int features_out(const struct sift_points *p, struct vision_features *out)
+{
+    size_t count = p->limit > 0 && p->limit < p->count ? p->limit : p->count;
+    struct ranked *ranked = malloc((p->count + 1) * sizeof *ranked); /* never of 0 */
+    struct vision_feature *items = malloc((count + 1) * sizeof *items);
+
+    if (ranked == NULL || items == NULL) {
+        free(ranked);
+        free(items);
+        return -ENOMEM;
+    }
+    for (size_t i = 0; i < p->count; i++) {
+        const struct vision_feature *f = &p->items[i];
+        ranked[i] = (struct ranked){f->response, f->scale,       f->y,
+                                    f->x,        f->orientation, (uint32_t)i};
+    }
+    qsort(ranked, p->count, sizeof *ranked, rank_order);
+    for (size_t i = 0; i < count; i++)
+        items[i] = p->items[ranked[i].index];
+    free(ranked);
+    *out = (struct vision_features){items, count};
+    return 0;
+}
+
+/* ---- the whole ---- */
+
+static int work_run(struct work *w, const struct vision_image *image, char *arena)
+{
+    size_t used = sift_stream_lay_out(&w->stream, arena);
+    w->points.patch = (float *)(void *)(arena + used);
+    w->stream.on_hit = sift_points_on_hit;
+    w->stream.on_rows = sift_points_on_rows;
+    w->stream.arg = &w->points;
+    return sift_stream_run(&w->stream, image);
+}
+
+static int work_in_arena(struct work *w, const struct vision_image *image)
+{
+    size_t bytes = arena_bytes(&w->stream);
+    char *arena = aligned_alloc(ARENA_ALIGN, (bytes + ARENA_ALIGN) & ~(size_t)63);
+    if (arena == NULL)
+        return -ENOMEM;
+    memset(arena, 0, bytes); /* what pads the rows is read, though it decides nothing */
+    int err = work_run(w, image, arena);
+    free(arena);
+    return err;
+}
+
+int vision_sift_native(const struct vision_kernels *k, const struct vision_image *image,
+                       const struct vision_sift_params *params,
+                       struct vision_control *control, struct vision_features *out)
+{
+    if (!params_are_valid(params))
+        return -EINVAL;
+    struct work *w = malloc(sizeof *w);
+    if (w == NULL)
+        return -ENOMEM;
+
+    sift_stream_init(&w->stream, image->width_px, image->height_px, params);
+    w->stream.k = &k->sift;
+    w->stream.control = control;
+    sift_points_init(&w->points, params, &w->stream);
+
+    int err = w->stream.octaves > 0 ? work_in_arena(w, image) : 0;
+    if (err == 0)
+        err = features_out(&w->points, out);
+    sift_points_free(&w->points);
+    free(w);
+    return err;
+}
+
+uint64_t vision_sift_native_memory_bytes(uint64_t width_px, uint64_t height_px,
+                                         const struct vision_sift_params *params)
+{
+    struct sift_stream s;
+    sift_stream_init(&s, (size_t)width_px, (size_t)height_px, params);
+    return sizeof(struct work) + arena_bytes(&s);
+}

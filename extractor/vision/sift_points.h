@@ -1,0 +1,77 @@
+/*
+ * sift_points.h - keypoints: found in a stream, refined, the best chosen, described.
+ *
+ * For sift_native.c alone, which tells the idea.
+ */
+#ifndef VISION_SIFT_POINTS_H
+#define VISION_SIFT_POINTS_H
+
+#include "extractor/vision/sift.h"
+#include "extractor/vision/sift_stream.h"
+
+/* A refined extremum, in samples of its octave. */
+struct sift_point {
+    float x, y, scale; /* scale: sigma */
+    float response;    /* |difference|, picture scaled to 0..1 */
+    uint32_t at_x, at_y;
+    uint16_t layer; /* at_*, layer: the sample nearest to it, where the fit ended */
+    bool moved;     /* which is not the one where it began */
+    uint32_t from_y;
+};
+
+/* Found and not yet described, in the order found. */
+struct sift_queue {
+    struct sift_point *items; /* malloc'd */
+    size_t count, capacity, described;
+};
+
+/* Constants of the descriptor, computed once. */
+struct sift_windows {
+    float angles[VISION_SIFT_POLAR_FLOATS];
+    float squares[4][VISION_SIFT_CELLS];
+};
+
+struct sift_points {
+    const struct vision_sift_params *params;
+    struct sift_stream *stream;
+    struct sift_queue queues[SIFT_OCTAVES_MAX];
+    struct sift_windows windows;
+    float *patch; /* in the arena: samples round one keypoint */
+
+    struct vision_feature *items; /* malloc'd; no order */
+    size_t count, capacity;
+
+    /* The responses of the best `limit` keypoints so far, a heap with the least on top;
+     * unused where there is no limit of the caller's. */
+    float *best; /* malloc'd */
+    size_t best_count, best_capacity, limit;
+};
+
+/* Floats that `patch` needs for a stream. */
+size_t sift_patch_floats(const struct sift_stream *s);
+
+/* Call first; then set `patch`. */
+void sift_points_init(struct sift_points *p, const struct vision_sift_params *params,
+                      struct sift_stream *stream);
+void sift_points_free(struct sift_points *p);
+
+/* The stream's callbacks; `arg` is a struct sift_points. 0, -ENOMEM or -ECANCELED. */
+int sift_points_on_hit(void *arg, struct sift_octave *o, size_t layer, size_t x,
+                       size_t y);
+int sift_points_on_rows(void *arg, struct sift_octave *o);
+
+/* Refine the extremum at a sample; false when it is none. */
+bool sift_refine(const struct sift_octave *o, const struct vision_sift_params *params,
+                 size_t layer, size_t x, size_t y, struct sift_point *out);
+
+#define SIFT_ANGLES_MAX 4 /* orientations of one keypoint */
+
+void sift_windows_init(struct sift_windows *w);
+
+/* Fill `out`: orientations and descriptors of one keypoint, whose rows are there. Returns
+ * how many; positions and responses are the caller's to fill in. */
+size_t sift_describe(const struct sift_points *p, const struct sift_octave *o,
+                     const struct sift_point *point,
+                     struct vision_feature out[SIFT_ANGLES_MAX]);
+
+#endif

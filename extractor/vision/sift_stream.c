@@ -1,0 +1,312 @@
+#include "extractor/vision/sift_stream.h"
+
+#include "extractor/vision/sift_math.h"
+
+#include <errno.h>
+#include <math.h>
+#include <string.h>
+
+#define OCTAVE_MIN_PX 8   /* shorter side of the last octave: a descriptor spans more */
+#define BAND_ROWS     8   /* rows that enter an octave before all its levels follow */
+#ifndef BLUR_REACH
+#define BLUR_REACH    3.0 /* sigmas; farther out is 0.3 % of the weight */
+#endif
+#define INPUT_BLUR_PX 0.5
+#define FULL_SCALE    255.0
+#define RING_SLACK    4
+#define ALIGN_FLOATS  16
+
+/* ---- the plan ---- */
+
+static size_t aligned(size_t floats)
+{
+    return (floats + ALIGN_FLOATS - 1) / ALIGN_FLOATS * ALIGN_FLOATS;
+}
+
+static void plan_blur(struct sift_stream *s, size_t level, double variance)
+{
+    /* What OpenCV does where the picture is blurred more than asked. */
+    const double sigma = sqrt(variance > 0.01 ? variance : 0.01);
+    const size_t radius = (size_t)(BLUR_REACH * sigma + 0.999);
+    double sum = 0;
+
+    for (size_t i = 0; i <= radius; i++)
+        sum += (i > 0 ? 2 : 1) * sift_exp(-0.5 * (double)(i * i) / (sigma * sigma));
+    for (size_t i = 0; i <= radius; i++)
+        s->weights[level][i] =
+            (float)(sift_exp(-0.5 * (double)(i * i) / (sigma * sigma)) / sum);
+    s->radius[level] = radius;
+}
+
+static void plan_blurs(struct sift_stream *s, double sigma, bool doubled)
+{
+    const double input = INPUT_BLUR_PX * (doubled ? 2 : 1);
+    plan_blur(s, 0, sigma * sigma - input * input);
+    for (size_t level = 1; level < s->layers + 3; level++) {
+        double before = sigma * sift_exp2((double)(level - 1) / (double)s->layers);
+        double after = sigma * sift_exp2((double)level / (double)s->layers);
+        plan_blur(s, level, after * after - before * before);
+    }
+}
+
+static size_t larger(size_t a, size_t b)
+{
+    return a > b ? a : b;
+}
+
+/* How many rows a level may be ahead of the last one, when a band has just come in. */
+static size_t level_lead(const struct sift_stream *s, const struct sift_octave *o,
+                         size_t level)
+{
+    size_t lead = BAND_ROWS;
+    for (size_t i = level + 1; i < o->levels; i++)
+        lead += s->radius[i];
+    return lead;
+}
+
+/*
+ * How many rows, counted back from the last level's latest, a level keeps:
+ *  - the next level's blur needs twice its radius, less its lag;
+ *  - the search is SIFT_REACH_ROWS behind the last level and looks as far back again;
+ *  - a keypoint found there waits until the levels 1 to `layers` reach reach_px below it,
+ *    and then looks reach_px up.
+ */
+static size_t band_back(const struct sift_stream *s, const struct sift_octave *o,
+                        size_t level)
+{
+    size_t back = level + 1 < o->levels ? 2 * s->radius[level + 1] : 0;
+    if (!o->searched)
+        return back;
+    back = larger(back, 2 * SIFT_REACH_ROWS);
+    if (level < 1 || level > s->layers)
+        return back;
+    const size_t reach = (size_t)s->reach_px;
+    return larger(back, reach + larger(reach, 3 * SIFT_REACH_ROWS));
+}
+
+static void plan_octave(struct sift_stream *s, struct sift_octave *o, bool first)
+{
+    o->levels = o->searched ? s->layers + 3 : s->layers + 1;
+    o->stride = aligned(o->width) + 2 * VISION_SIFT_PAD;
+    /* An odd number of cache lines, so that rows do not all compete for the same sets. */
+    if (o->stride / ALIGN_FLOATS % 2 == 0)
+        o->stride += ALIGN_FLOATS;
+    for (size_t level = 0; level < o->levels; level++) {
+        size_t rows = band_back(s, o, level) + level_lead(s, o, level) + RING_SLACK;
+        o->level[level].capacity = rows < o->height ? rows : o->height;
+    }
+    if (first) {
+        size_t rows = 2 * s->radius[0] + BAND_ROWS + RING_SLACK;
+        o->input.capacity = rows < o->height ? rows : o->height;
+    }
+}
+
+void sift_stream_init(struct sift_stream *s, size_t width_px, size_t height_px,
+                      const struct vision_sift_params *params)
+{
+    const bool doubled = params->first_octave < 0;
+    size_t w = doubled ? 2 * width_px - 1 : width_px;
+    size_t h = doubled ? 2 * height_px - 1 : height_px;
+
+    *s = (struct sift_stream){.layers = (size_t)params->octave_layers,
+                              .reach_px = SIFT_PATCH_SIGMAS *
+                                              sift_exp2(1 + 1.5 / params->octave_layers) *
+                                              params->sigma +
+                                          SIFT_PATCH_MORE_ROWS};
+    /* OpenCV's: a raw extremum may be weaker by half than a refined one must be. */
+    s->least = (float)(0.5 * FULL_SCALE * params->contrast / params->octave_layers);
+    s->least = s->least > 1e-20f ? s->least : 1e-20f;
+    plan_blurs(s, params->sigma, doubled);
+
+    for (int index = doubled ? -1 : 0; (w < h ? w : h) >= OCTAVE_MIN_PX; index++) {
+        struct sift_octave *o = &s->octave[s->octaves];
+        *o = (struct sift_octave){.width = w, .height = h, .index = index, .scanned = 1};
+        o->searched = index >= params->first_octave;
+        plan_octave(s, o, s->octaves == 0);
+        s->octaves++;
+        w = (w + 1) / 2;
+        h = (h + 1) / 2;
+    }
+}
+
+static float *take(char *arena, size_t *used, size_t floats)
+{
+    char *at = arena + *used;
+    *used += aligned(floats) * sizeof(float);
+    return (float *)(void *)at;
+}
+
+size_t sift_stream_lay_out(struct sift_stream *s, char *arena)
+{
+    size_t used = 0;
+    if (s->octaves == 0)
+        return 0;
+
+    for (struct sift_octave *o = s->octave; o < s->octave + s->octaves; o++) {
+        o->input.rows = take(arena, &used, o->input.capacity * o->stride);
+        for (size_t i = 0; i < o->levels; i++)
+            o->level[i].rows = take(arena, &used, o->level[i].capacity * o->stride);
+    }
+    const size_t widest = s->octave[0].stride;
+    s->line = take(arena, &used, widest + 2 * (SIFT_RADIUS_MAX + VISION_SIFT_PAD)) +
+              SIFT_RADIUS_MAX;
+    s->hits = (uint32_t *)(void *)take(arena, &used, widest);
+    return used;
+}
+
+/* ---- the run ---- */
+
+/* Mirror index `i` into 0..n-1, the rim not repeated. */
+static size_t mirror(ptrdiff_t i, size_t n)
+{
+    const ptrdiff_t last = (ptrdiff_t)n - 1;
+    if (last == 0)
+        return 0;
+    i = (i < 0 ? -i : i) % (2 * last);
+    return (size_t)(i > last ? 2 * last - i : i);
+}
+
+static float *ring_row(const struct sift_octave *o, const struct sift_ring *ring,
+                       size_t y)
+{
+    return ring->rows + y % ring->capacity * o->stride + VISION_SIFT_PAD;
+}
+
+/* The next row of `to` from those of `from` round it. */
+static void blur_row(const struct sift_stream *s, const struct sift_octave *o,
+                     struct sift_ring *to, const struct sift_ring *from, size_t level)
+{
+    const float *rows[2 * SIFT_RADIUS_MAX + 1];
+    const ptrdiff_t radius = (ptrdiff_t)s->radius[level], y = (ptrdiff_t)to->done;
+    const ptrdiff_t width = (ptrdiff_t)o->width;
+
+    for (ptrdiff_t i = -radius; i <= radius; i++)
+        rows[radius + i] = ring_row(o, from, mirror(y + i, o->height));
+    s->k->columns(s->line, rows, s->weights[level], s->radius[level], o->width);
+    for (ptrdiff_t i = 1; i <= radius; i++) {
+        s->line[-i] = s->line[mirror(-i, o->width)];
+        s->line[width - 1 + i] = s->line[mirror(width - 1 + i, o->width)];
+    }
+    s->k->rows(ring_row(o, to, to->done), s->line, s->weights[level], s->radius[level],
+               o->width);
+    to->done++;
+}
+
+static int advance(struct sift_stream *s, struct sift_octave *o);
+
+/* Every second row of the level with twice the first one's blur begins the next octave.
+ */
+static int pass_on(struct sift_stream *s, struct sift_octave *o, size_t y)
+{
+    struct sift_octave *next = o + 1;
+    struct sift_ring *to = &next->level[0];
+
+    if (next == s->octave + s->octaves || y % 2 != 0)
+        return 0;
+    s->k->halve(ring_row(next, to, to->done), ring_row(o, &o->level[s->layers], y),
+                next->width);
+    to->done++;
+    if (to->done % BAND_ROWS == 0 || to->done == next->height)
+        return advance(s, next);
+    return 0;
+}
+
+static int fill_level(struct sift_stream *s, struct sift_octave *o, size_t level)
+{
+    struct sift_ring *to = &o->level[level];
+    const struct sift_ring *from = level == 0 ? &o->input : &o->level[level - 1];
+    const size_t end = to->done + BAND_ROWS; /* others must follow before it goes on */
+
+    while (to->done < o->height && to->done < end &&
+           (from->done == o->height || to->done + s->radius[level] < from->done)) {
+        if (vision_step(s->control))
+            return -ECANCELED;
+        blur_row(s, o, to, from, level);
+        int err = level == s->layers ? pass_on(s, o, to->done - 1) : 0;
+        if (err != 0)
+            return err;
+    }
+    return 0;
+}
+
+static int search_row(struct sift_stream *s, struct sift_octave *o, size_t y)
+{
+    for (size_t layer = 1; layer <= s->layers; layer++) {
+        const float *g[4][3];
+        for (size_t i = 0; i < 4; i++)
+            for (size_t j = 0; j < 3; j++)
+                g[i][j] = sift_row(o, layer - 1 + i, y - 1 + j);
+
+        size_t hits =
+            s->k->extrema(s->hits, (const float *const(*)[3])g, s->least, o->width);
+        for (size_t i = 0; i < hits; i++) {
+            if (s->hits[i] < 1 || s->hits[i] + 1 >= o->width)
+                continue;
+            int err = s->on_hit(s->arg, o, layer, s->hits[i], y);
+            if (err != 0)
+                return err;
+        }
+    }
+    return 0;
+}
+
+static int search(struct sift_stream *s, struct sift_octave *o)
+{
+    const size_t done = o->level[o->levels - 1].done;
+    while (o->scanned + 1 < o->height &&
+           (done == o->height || o->scanned + SIFT_REACH_ROWS < done)) {
+        if (vision_step(s->control))
+            return -ECANCELED;
+        int err = search_row(s, o, o->scanned);
+        if (err != 0)
+            return err;
+        o->scanned++;
+    }
+    return s->on_rows(s->arg, o);
+}
+
+static int advance_band(struct sift_stream *s, struct sift_octave *o)
+{
+    for (size_t level = o == s->octave ? 0 : 1; level < o->levels; level++) {
+        int err = fill_level(s, o, level);
+        if (err != 0)
+            return err;
+    }
+    return o->searched ? search(s, o) : 0;
+}
+
+/* Rows have come into `o`: let its levels follow as far as they can, and search them. At
+ * the picture's end they can follow to the end, but no faster than the rings allow. */
+static int advance(struct sift_stream *s, struct sift_octave *o)
+{
+    const struct sift_ring *in = o == s->octave ? &o->input : &o->level[0];
+    int err;
+    do {
+        err = advance_band(s, o);
+    } while (err == 0 && in->done == o->height &&
+             o->level[o->levels - 1].done < o->height);
+    return err;
+}
+
+int sift_stream_run(struct sift_stream *s, const struct vision_image *image)
+{
+    struct sift_octave *o = s->octave;
+    struct sift_ring *in = &o->input;
+    const bool doubled = o->index < 0;
+
+    for (size_t y = 0; y < image->height_px; y++) {
+        const size_t at = doubled ? 2 * y : y;
+        s->k->load(ring_row(o, in, at), (char *)image->pixels + y * image->stride_bytes,
+                   image->width_px, image->depth_bits, doubled);
+        if (doubled && y > 0)
+            s->k->mean(ring_row(o, in, at - 1), ring_row(o, in, at - 2),
+                       ring_row(o, in, at), o->width);
+        in->done = at + 1;
+        if ((y + 1) % (BAND_ROWS / 2) == 0 || y + 1 == image->height_px) {
+            int err = advance(s, o);
+            if (err != 0)
+                return err;
+        }
+    }
+    return 0;
+}
