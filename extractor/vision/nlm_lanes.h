@@ -1,0 +1,37 @@
+/*
+ * nlm_lanes.h - what the vector versions of non-local means on 8 bits share. Inside this
+ * folder; the loops are in nlm_lanes.inc, which explains the method.
+ */
+#ifndef VISION_NLM_LANES_H
+#define VISION_NLM_LANES_H
+
+#include "extractor/vision/nlm_plan.h"
+
+/* Columns of a strip, with its margins; a lane has this over the number of lanes. */
+#define VISION_NLM_STRIP_MAX_PX 768
+#define VISION_NLM_BAND_MAX_PX  256
+
+/* How a picture is cut: all strips but the last have `w` columns, all bands `h` rows. */
+struct vision_nlm_cut {
+    int w, h;
+    int lane_px;      /* columns a lane; even */
+    int columns;      /* vectors in a row of the picture's copy */
+    int sum_columns;  /* vectors in a row of one kind of sum */
+    int rows;         /* of the picture's copy */
+    int weights_rows; /* vectors in a row of weights, with a guard at either end */
+};
+
+/* `rest_bytes` are for the copy and for the sums, of which a band can have as many rows
+ * as fit. */
+void vision_nlm_cut_make(struct vision_nlm_cut *cut, const struct vision_nlm_plan *plan,
+                         const struct vision_image *src, int lanes, size_t rest_bytes);
+
+/* Columns x to x + count - 1 of row y of the mirrored picture. */
+void vision_nlm_mirrored_row(uint8_t *to, const struct vision_image *src, int x, int y,
+                             int count);
+
+vision_nlm_fn vision_nlm_u8_avx2;
+vision_nlm_fn vision_nlm_u8_avx512;
+vision_nlm_fn vision_nlm_u8_neon;
+
+#endif
