@@ -280,6 +280,15 @@ static int start_loop(struct service *service)
     return 0;
 }
 
+static void block_signals(void)
+{
+    sigset_t ours;
+    sigemptyset(&ours);
+    sigaddset(&ours, SIGTERM);
+    sigaddset(&ours, SIGINT);
+    sigprocmask(SIG_BLOCK, &ours, NULL);
+}
+
 static int run(struct service *service)
 {
     int err = service_make_runtime_dir(service->mesh.runtime_dir);
@@ -297,6 +306,7 @@ static int run(struct service *service)
         err = service->err;
     }
     service->spec->stop(service);
+    block_signals(); /* one that comes now must not end us before the rest is done */
     uv_close((uv_handle_t *)&service->sigterm, NULL);
     uv_close((uv_handle_t *)&service->sigint, NULL);
     uv_close((uv_handle_t *)&service->hurry, NULL);

@@ -116,8 +116,9 @@ static void print_slots(const json_t *worker)
 
     json_array_foreach (slots, i, slot) {
         printf("    slot %-4.0f %-9s pid %-8.0f %6.0f jobs %8.1f MiB\n",
-               number(slot, "slot"), text(slot, "state"), number(slot, "pid"),
-               number(slot, "jobs"), number(slot, "rss_bytes") / 1048576);
+               number(worker, "slot_base") + number(slot, "slot"), text(slot, "state"),
+               number(slot, "pid"), number(slot, "jobs"),
+               number(slot, "rss_bytes") / 1048576);
     }
 }
 

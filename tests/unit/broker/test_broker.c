@@ -327,7 +327,9 @@ static void sigterm_refuses_new_work_and_finishes_what_is_in_hand(void **state)
 
     say_ready(mesh->worker, 1);
     submit(mesh, 1, "first");
+    expect(mesh->client, PROTO_ACCEPT, &got);
     submit(mesh, 2, "second");
+    expect(mesh->client, PROTO_ACCEPT, &got);
     expect(mesh->worker, PROTO_JOB, &job);
     kill(mesh->pid, SIGTERM);
     answer(mesh->worker, PROTO_DONE, &job, &outcome, "one");
