@@ -17,7 +17,7 @@
 #include <string.h>
 
 #ifndef ANGLES_STEP
-#define ANGLES_STEP   0.5 /* sigmas between samples */
+#define ANGLES_STEP 0.5 /* sigmas between samples */
 #endif
 #ifndef ANGLES_WINDOW
 #define ANGLES_WINDOW 1.5 /* sigmas: Lowe's window of the orientations */
@@ -25,15 +25,15 @@
 #ifndef SQUARE_SIGMAS
 #define SQUARE_SIGMAS 3.0 /* side of one of the 4 x 4 squares */
 #endif
-#define SQUARES_SPAN  5.0 /* squares that the cells cover: 4, and a half on each side */
+#define SQUARES_SPAN 5.0 /* squares that the cells cover: 4, and a half on each side */
 #ifndef SQUARE_WINDOW
 #define SQUARE_WINDOW 2.0 /* squares: Lowe's window of the descriptor */
 #endif
-#define SQUARES_STEP  (SQUARE_SIGMAS * SQUARES_SPAN / VISION_SIFT_CELLS)
-#define PEAK_SHARE    0.8f /* of the highest, that another orientation must reach */
-#define CLIP          0.2f
-#define QUANTUM       512.0f
-#define LANES         16 /* of sums: what the widest vector adds at once */
+#define SQUARES_STEP (SQUARE_SIGMAS * SQUARES_SPAN / VISION_SIFT_CELLS)
+#define PEAK_SHARE   0.8f /* of the highest, that another orientation must reach */
+#define CLIP         0.2f
+#define QUANTUM      512.0f
+#define LANES        16 /* of sums: what the widest vector adds at once */
 
 void sift_windows_init(struct sift_windows *w)
 {

@@ -183,7 +183,7 @@ void vision_sift_kernels(struct vision_kernels *k, unsigned cpu)
     k->sift =
         (struct vision_sift_table){load_c,    mean_c,   columns_c, rows_c,   halve_c,
                                    extrema_c, sample_c, polar_c,   angles_c, pool_c};
-#if defined(__x86_64__) && defined(VISION_SIFT_TWINS)
+#if defined(__x86_64__)
     if (cpu & VISION_CPU_AVX2)
         vision_sift_table_avx2(&k->sift);
     if (cpu & VISION_CPU_AVX512)

@@ -11,15 +11,10 @@
 
 #include <math.h>
 
-#ifndef SMOVE
-#define SMOVE 1
-#endif
 #define FITS_MAX 5 /* so 4 moves, of one sample each: within SIFT_REACH_ROWS */
 /* More than a half, or it would swing between two equal samples. */
 #define MOVE_ABOVE  0.6
-#ifndef SETTLED_MAX
-#define SETTLED_MAX  1.0 /* of a fit that did not settle */
-#endif
+#define SETTLED_MAX 1.0 /* of a fit that did not settle */
 #define PIVOT_LEAST 1e-10
 #define FULL_SCALE  255.0
 
@@ -139,7 +134,7 @@ bool sift_refine(const struct sift_octave *o, const struct vision_sift_params *p
             break;
         bool step = move(&x, offset[0], 1, o->width - 2);
         step |= move(&y, offset[1], 1, o->height - 2);
-        if (SMOVE) step |= move(&layer, offset[2], 1, layers);
+        step |= move(&layer, offset[2], 1, layers);
         if (!step)
             break;
         moved = true;

@@ -6,11 +6,12 @@
 #include <math.h>
 #include <string.h>
 
-#define OCTAVE_MIN_PX 8   /* shorter side of the last octave: a descriptor spans more */
-#define BAND_ROWS     8   /* rows that enter an octave before all its levels follow */
+#define OCTAVE_MIN_PX 8 /* shorter side of the last octave: a descriptor spans more */
+#define BAND_ROWS     8 /* rows that enter an octave before all its levels follow */
 #ifndef BLUR_REACH
-#define BLUR_REACH    3.0 /* sigmas; farther out is 0.3 % of the weight */
+#define BLUR_REACH 3.0 /* sigmas; farther out is 0.3 % of the weight */
 #endif
+#define TUNE_STEPS    20
 #define INPUT_BLUR_PX 0.5
 #define FULL_SCALE    255.0
 #define RING_SLACK    4
@@ -23,19 +24,34 @@ static size_t aligned(size_t floats)
     return (floats + ALIGN_FLOATS - 1) / ALIGN_FLOATS * ALIGN_FLOATS;
 }
 
+/* A Gaussian of parameter `sigma`, cut at `radius`, of sum 1; returns its variance. */
+static double gaussian(float *weights, size_t radius, double sigma)
+{
+    double sum = 0, variance = 0;
+    for (size_t i = 0; i <= radius; i++) {
+        double w = (i > 0 ? 2 : 1) * sift_exp(-0.5 * (double)(i * i) / (sigma * sigma));
+        sum += w;
+        variance += w * (double)(i * i);
+    }
+    for (size_t i = 0; i <= radius; i++)
+        weights[i] = (float)(sift_exp(-0.5 * (double)(i * i) / (sigma * sigma)) / sum);
+    return variance / sum;
+}
+
 static void plan_blur(struct sift_stream *s, size_t level, double variance)
 {
     /* What OpenCV does where the picture is blurred more than asked. */
     const double sigma = sqrt(variance > 0.01 ? variance : 0.01);
-    const size_t radius = (size_t)(BLUR_REACH * sigma + 0.999);
-    double sum = 0;
+    double tuned = sigma;
 
-    for (size_t i = 0; i <= radius; i++)
-        sum += (i > 0 ? 2 : 1) * sift_exp(-0.5 * (double)(i * i) / (sigma * sigma));
-    for (size_t i = 0; i <= radius; i++)
-        s->weights[level][i] =
-            (float)(sift_exp(-0.5 * (double)(i * i) / (sigma * sigma)) / sum);
-    s->radius[level] = radius;
+    s->radius[level] = (size_t)(BLUR_REACH * sigma + 0.999);
+    /* What is cut off would make the blur smaller than asked, by 1.5 % a level. */
+    for (int i = 0; i < TUNE_STEPS; i++) {
+        double got = gaussian(s->weights[level], s->radius[level], tuned);
+        tuned *= sqrt(sigma * sigma / got);
+        if (tuned > 2 * sigma)
+            tuned = 2 * sigma;
+    }
 }
 
 static void plan_blurs(struct sift_stream *s, double sigma, bool doubled)
@@ -110,7 +126,7 @@ void sift_stream_init(struct sift_stream *s, size_t width_px, size_t height_px,
 
     *s = (struct sift_stream){.layers = (size_t)params->octave_layers,
                               .reach_px = SIFT_PATCH_SIGMAS *
-                                              sift_exp2(1 + 1.5 / params->octave_layers) *
+                                              sift_exp2(1 + 1.0 / params->octave_layers) *
                                               params->sigma +
                                           SIFT_PATCH_MORE_ROWS};
     /* OpenCV's: a raw extremum may be weaker by half than a refined one must be. */

@@ -1,0 +1,115 @@
+/*
+ * sift_avx2.c - sift_simd.inc, 8 lanes. Compiled for AVX2 without FMA.
+ */
+#include "extractor/vision/sift_kernels.h"
+
+#if defined(__AVX2__)
+#include <immintrin.h>
+#include <stdbool.h>
+
+#define LANES   8
+#define NAME(x) x##_avx2
+
+typedef __m256 vf;
+
+#define v_set      _mm256_set1_ps
+#define v_load     _mm256_load_ps
+#define v_loadu    _mm256_loadu_ps
+#define v_store    _mm256_store_ps
+#define v_storeu   _mm256_storeu_ps
+#define v_add      _mm256_add_ps
+#define v_sub      _mm256_sub_ps
+#define v_mul      _mm256_mul_ps
+#define v_div      _mm256_div_ps
+#define v_sqrt     _mm256_sqrt_ps
+#define v_min      _mm256_min_ps
+#define v_max      _mm256_max_ps
+#define v_trunc(a) _mm256_round_ps(a, _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC)
+
+static inline vf v_abs(vf a)
+{
+    return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a);
+}
+
+static inline vf v_count(void)
+{
+    return _mm256_setr_ps(0, 1, 2, 3, 4, 5, 6, 7);
+}
+
+static inline unsigned v_mask_ge(vf a, vf b)
+{
+    return (unsigned)_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_GE_OQ));
+}
+
+/* Lane by lane a < b ? yes : no. */
+static inline vf v_if_less(vf a, vf b, vf yes, vf no)
+{
+    return _mm256_blendv_ps(no, yes, _mm256_cmp_ps(a, b, _CMP_LT_OQ));
+}
+
+static inline void v_store_int(int32_t *to, vf a)
+{
+    _mm256_storeu_si256((void *)to, _mm256_cvttps_epi32(a));
+}
+
+/* Two floats from each of two places. */
+static inline __m128 two_pairs(const float *base, const int32_t *at)
+{
+    const __m128 low = _mm_castpd_ps(_mm_load_sd((const void *)(base + at[0])));
+    return _mm_loadh_pi(low, (const void *)(base + at[1]));
+}
+
+static inline void pairs(const float *base, const int32_t at[8], vf *first, vf *second)
+{
+    const __m256 a = _mm256_set_m128(two_pairs(base, at + 4), two_pairs(base, at));
+    const __m256 b = _mm256_set_m128(two_pairs(base, at + 6), two_pairs(base, at + 2));
+    *first = _mm256_shuffle_ps(a, b, 0x88);
+    *second = _mm256_shuffle_ps(a, b, 0xdd);
+}
+
+/* The pixels (x, y), (x + 1, y), (x, y + 1), (x + 1, y + 1). Pairs by plain loads: the
+ * gather instruction takes twice as long on every processor tried. */
+static inline void v_gather(const float *pixels, ptrdiff_t stride, vf x, vf y, vf *p0,
+                            vf *p1, vf *q0, vf *q1)
+{
+    int32_t at[LANES];
+    const __m256i row =
+        _mm256_mullo_epi32(_mm256_cvttps_epi32(y), _mm256_set1_epi32((int32_t)stride));
+    _mm256_storeu_si256((void *)at, _mm256_add_epi32(row, _mm256_cvttps_epi32(x)));
+    pairs(pixels, at, p0, p1);
+    pairs(pixels + stride, at, q0, q1);
+}
+
+/* columns[j] = (from[0][j], from[1][j], ... from[7][j]), rows of 16. */
+static inline void v_transpose(vf columns[16], const float *from)
+{
+    for (int j = 0; j < 16; j += 8) {
+        __m256 r[8], t[8];
+        for (int i = 0; i < 8; i++)
+            r[i] = _mm256_loadu_ps(from + 16 * i + j);
+        for (int i = 0; i < 8; i += 2) {
+            t[i] = _mm256_unpacklo_ps(r[i], r[i + 1]);
+            t[i + 1] = _mm256_unpackhi_ps(r[i], r[i + 1]);
+        }
+        for (int i = 0; i < 8; i += 4) {
+            r[i] = _mm256_shuffle_ps(t[i], t[i + 2], 0x44);
+            r[i + 1] = _mm256_shuffle_ps(t[i], t[i + 2], 0xee);
+            r[i + 2] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0x44);
+            r[i + 3] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0xee);
+        }
+        for (int i = 0; i < 4; i++) {
+            columns[j + i] = _mm256_permute2f128_ps(r[i], r[i + 4], 0x20);
+            columns[j + i + 4] = _mm256_permute2f128_ps(r[i], r[i + 4], 0x31);
+        }
+    }
+}
+
+#define v_store_directions v_storeu
+
+#include "extractor/vision/sift_simd.inc"
+
+void vision_sift_table_avx2(struct vision_sift_table *t)
+{
+    fill_avx2(t);
+}
+#endif
