@@ -10,6 +10,8 @@ void vision_nlm_kernels(struct vision_kernels *k, unsigned cpu)
     k->nlm_u8 = vision_nlm_u8_c;
     k->nlm_u16 = vision_nlm_u16_c;
 #if defined(__x86_64__)
+    if (cpu & VISION_CPU_AVX2)
+        k->nlm_u8 = vision_nlm_u8_avx2;
     if (cpu & VISION_CPU_AVX512)
         k->nlm_u8 = vision_nlm_u8_avx512;
 #endif

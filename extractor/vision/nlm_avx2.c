@@ -1,0 +1,222 @@
+/*
+ * nlm_avx2.c - nlm_lanes.inc with 8 lanes. A look-up in a register has 8 entries here, so
+ * a weight is a product of floats: three digits of the distance. Compiled for its level;
+ * called through the kernel table only.
+ */
+#if defined(__x86_64__)
+
+#include "extractor/vision/nlm_lanes.h"
+#include "extractor/vision/nlm_table.h"
+
+#include <errno.h>
+#include <immintrin.h>
+#include <string.h>
+
+typedef __m256i vec;
+
+#define LANES         8
+#define PAIR_HALF_MAX 4
+#define RUN_NAME      vision_nlm_u8_avx2
+
+struct table {
+    __m256 low, mid, top[2];
+    vec limit, bias;
+};
+
+static bool table_make(struct table *table, const struct vision_nlm_plan *plan)
+{
+    struct vision_nlm_floats floats;
+
+    if (!vision_nlm_floats_make(&floats, plan))
+        return false;
+    table->low = _mm256_loadu_ps(floats.low);
+    table->mid = _mm256_loadu_ps(floats.mid);
+    table->top[0] = _mm256_loadu_ps(floats.top);
+    table->top[1] = _mm256_loadu_ps(floats.top + 8);
+    table->limit = _mm256_set1_epi16((short)floats.limit);
+    table->bias = _mm256_set1_epi16((short)floats.bias);
+    return true;
+}
+
+static inline vec v_zero(void)
+{
+    return _mm256_setzero_si256();
+}
+
+static inline vec v_set16(int16_t word)
+{
+    return _mm256_set1_epi16(word);
+}
+
+static inline vec v_set32(int32_t word)
+{
+    return _mm256_set1_epi32(word);
+}
+
+static inline vec v_add_sat(vec a, vec b)
+{
+    return _mm256_adds_epu16(a, b);
+}
+
+static inline vec v_square(vec a, vec b)
+{
+    const vec d = _mm256_sub_epi16(a, b);
+    return _mm256_mullo_epi16(d, d);
+}
+
+/* sum + a0 * b0 + a1 * b1 in each lane. */
+static inline vec v_dot(vec sum, vec a, vec b)
+{
+    return _mm256_add_epi32(sum, _mm256_madd_epi16(a, b));
+}
+
+/* Word 0 of `a`, word 1 of `b`. */
+static inline vec v_blend_odd(vec a, vec b)
+{
+    return _mm256_blend_epi16(a, b, 0xAA);
+}
+
+static inline vec v_low_words(vec a)
+{
+    return _mm256_and_si256(a, _mm256_set1_epi32(0xFFFF));
+}
+
+static inline vec v_low_byte(vec a)
+{
+    return _mm256_and_si256(a, _mm256_set1_epi32(0xFF));
+}
+
+/* (w0, w1) to (w0, w0), and to (w1, w0). */
+static inline vec v_twice(vec a)
+{
+    return _mm256_blend_epi16(a, _mm256_slli_epi32(a, 16), 0xAA);
+}
+
+static inline vec v_turn(vec a)
+{
+    return _mm256_or_si256(_mm256_slli_epi32(a, 16), _mm256_srli_epi32(a, 16));
+}
+
+/* Eight weights. The digits begin at bit `at` of each lane; look-ups ignore what is above
+ * their three bits. `sign`: NULL, or what has the top digit's fourth bit as its sign. */
+static inline __attribute__((always_inline)) vec
+eight_weights(const struct table *t, vec index, const vec *sign, const int at)
+{
+    const vec high = _mm256_srli_epi32(index, at + 6);
+    const __m256 low = _mm256_permutevar8x32_ps(t->low, _mm256_srli_epi32(index, at));
+    const __m256 mid = _mm256_permutevar8x32_ps(t->mid, _mm256_srli_epi32(index, at + 3));
+    __m256 top = _mm256_permutevar8x32_ps(t->top[0], high);
+
+    if (sign != NULL)
+        top = _mm256_blendv_ps(top, _mm256_permutevar8x32_ps(t->top[1], high),
+                               _mm256_castsi256_ps(*sign));
+    return _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_mul_ps(low, mid), top));
+}
+
+/* The shift of a template of 3, 5, 7 and 9 pixels is 4, 5, 6 and 7; with 7, nine bits of
+ * distance are left. Even words and odd words are looked up where they are. */
+static inline __attribute__((always_inline)) vec v_weights(const struct table *t, vec sum,
+                                                           const int half)
+{
+    const int shift = half + 3;
+    const vec index = _mm256_add_epi16(_mm256_min_epu16(sum, t->limit), t->bias);
+    const vec even_sign = _mm256_slli_epi32(index, 22 - shift);
+    const vec odd_sign = shift < 6 ? _mm256_slli_epi32(index, 6 - shift) : index;
+    const vec even = eight_weights(t, index, shift < 7 ? &even_sign : NULL, shift);
+    const vec odd = eight_weights(t, index, shift < 7 ? &odd_sign : NULL, shift + 16);
+
+    return _mm256_blend_epi16(even, _mm256_slli_epi32(odd, 16), 0xAA);
+}
+
+/* Four bytes from `from` in lane 0, from `from` + stride in lane 1, ... */
+static inline vec v_bytes(const uint8_t *from, int stride)
+{
+    const vec lane = _mm256_set_epi32(7, 6, 5, 4, 3, 2, 1, 0);
+    return _mm256_i32gather_epi32((const void *)from,
+                                  _mm256_mullo_epi32(lane, _mm256_set1_epi32(stride)), 1);
+}
+
+static inline vec v_pair_pixels(vec four)
+{
+    return _mm256_or_si256(
+        v_low_byte(four),
+        _mm256_slli_epi32(_mm256_and_si256(four, _mm256_set1_epi32(0xFF00)), 8));
+}
+
+static inline vec v_wide_pixel(vec four)
+{
+    const vec p = v_low_byte(four);
+    return _mm256_or_si256(p, _mm256_slli_epi32(p, 23));
+}
+
+static inline vec v_wide_square(vec a, vec b)
+{
+    const vec d = _mm256_sub_epi16(a, b);
+    return _mm256_madd_epi16(d, v_low_words(d));
+}
+
+static inline vec v_add32(vec a, vec b)
+{
+    return _mm256_add_epi32(a, b);
+}
+
+static inline vec v_sub32(vec a, vec b)
+{
+    return _mm256_sub_epi32(a, b);
+}
+
+static inline vec v_mul32(vec a, vec b)
+{
+    return _mm256_mullo_epi32(a, b);
+}
+
+static inline vec v_min32(vec a, vec b)
+{
+    return _mm256_min_epi32(a, b);
+}
+
+static inline vec v_srl32(vec a, int shift)
+{
+    return _mm256_srl_epi32(a, _mm_cvtsi32_si128(shift));
+}
+
+/* All ones where a > b. */
+static inline vec v_greater32(vec a, vec b)
+{
+    return _mm256_cmpgt_epi32(a, b);
+}
+
+static inline vec v_gather(const uint32_t *table, vec index)
+{
+    return _mm256_i32gather_epi32((const void *)table, index, 4);
+}
+
+/* About 2 * half / by. */
+static inline vec v_float_quotient(vec half, vec by)
+{
+    const __m256 twice =
+        _mm256_add_ps(_mm256_cvtepi32_ps(half), _mm256_cvtepi32_ps(half));
+    return _mm256_cvttps_epi32(_mm256_div_ps(twice, _mm256_cvtepi32_ps(by)));
+}
+
+/* What lane i has, to lane i + 1; and to lane i - 1. */
+static inline vec v_lane_up(vec a)
+{
+    const vec from = _mm256_set_epi32(6, 5, 4, 3, 2, 1, 0, 0);
+    return _mm256_blend_epi32(_mm256_permutevar8x32_epi32(a, from), v_zero(), 0x01);
+}
+
+static inline vec v_lane_down(vec a)
+{
+    const vec from = _mm256_set_epi32(7, 7, 6, 5, 4, 3, 2, 1);
+    return _mm256_blend_epi32(_mm256_permutevar8x32_epi32(a, from), v_zero(), 0x80);
+}
+
+static inline void v_store_lanes(uint32_t lanes[LANES], vec a)
+{
+    _mm256_storeu_si256((void *)lanes, a);
+}
+
+#include "extractor/vision/nlm_lanes.inc"
+
+#endif
