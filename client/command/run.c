@@ -77,9 +77,12 @@ static bool start_mesh(struct mesh_process *mesh)
         fprintf(stderr, "siftmesh run: %s\n", strerror(errno));
         return false;
     }
+    printf("starting a mesh in %s\n", mesh->dir);
     fflush(stdout);
     mesh->pid = fork();
     if (mesh->pid == 0) {
+        if (freopen("/dev/null", "w", stdout) == NULL) /* its story is not ours */
+            _exit(EX_OSERR);
         setenv("NOTIFY_SOCKET", name, 1);
         setpgid(0, 0); /* Ctrl-C is for us to pass on */
         execl(program, program, "up", "--runtime-dir", mesh->dir, "--listen",
@@ -251,6 +254,7 @@ int command_run(int argc, char **argv)
                "keypoints and times, write PHOTO.features.png here, stop the mesh.\n");
         return strcmp(argv[1], "--help") == 0 ? EX_OK : EX_USAGE;
     }
+    setvbuf(stdout, NULL, _IOLBF, 0);
     bool started = start_mesh(&mesh);
     mesh_to_stop = mesh.pid;
     signal(SIGINT, on_interrupt);
