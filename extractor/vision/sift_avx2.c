@@ -36,6 +36,22 @@ static inline vf v_count(void)
     return _mm256_setr_ps(0, 1, 2, 3, 4, 5, 6, 7);
 }
 
+/* Lanes one to the right, the first one from the end of `before`. */
+static inline vf v_shift_in(vf before, vf a)
+{
+    const __m256i v = _mm256_castps_si256(a);
+    const __m256i joint = _mm256_permute2x128_si256(_mm256_castps_si256(before), v, 0x21);
+    return _mm256_castsi256_ps(_mm256_alignr_epi8(v, joint, 12));
+}
+
+/* Lanes one to the left, the last one from the start of `after`. */
+static inline vf v_shift_out(vf a, vf after)
+{
+    const __m256i v = _mm256_castps_si256(a);
+    const __m256i joint = _mm256_permute2x128_si256(v, _mm256_castps_si256(after), 0x21);
+    return _mm256_castsi256_ps(_mm256_alignr_epi8(joint, v, 4));
+}
+
 static inline unsigned v_mask_ge(vf a, vf b)
 {
     return (unsigned)_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_GE_OQ));

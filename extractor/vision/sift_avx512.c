@@ -32,6 +32,20 @@ static inline vf v_count(void)
     return _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
 }
 
+/* Lanes one to the right, the first one from the end of `before`. */
+static inline vf v_shift_in(vf before, vf a)
+{
+    return _mm512_castsi512_ps(
+        _mm512_alignr_epi32(_mm512_castps_si512(a), _mm512_castps_si512(before), 15));
+}
+
+/* Lanes one to the left, the last one from the start of `after`. */
+static inline vf v_shift_out(vf a, vf after)
+{
+    return _mm512_castsi512_ps(
+        _mm512_alignr_epi32(_mm512_castps_si512(after), _mm512_castps_si512(a), 1));
+}
+
 static inline unsigned v_mask_ge(vf a, vf b)
 {
     return _mm512_cmp_ps_mask(a, b, _CMP_GE_OQ);

@@ -16,24 +16,16 @@
 #include <math.h>
 #include <string.h>
 
-#ifndef ANGLES_STEP
-#define ANGLES_STEP 0.5 /* sigmas between samples */
-#endif
-#ifndef ANGLES_WINDOW
-#define ANGLES_WINDOW 1.5 /* sigmas: Lowe's window of the orientations */
-#endif
-#ifndef SQUARE_SIGMAS
-#define SQUARE_SIGMAS 3.0 /* side of one of the 4 x 4 squares */
-#endif
-#define SQUARES_SPAN 5.0 /* squares that the cells cover: 4, and a half on each side */
-#ifndef SQUARE_WINDOW
-#define SQUARE_WINDOW 2.0 /* squares: Lowe's window of the descriptor */
-#endif
-#define SQUARES_STEP (SQUARE_SIGMAS * SQUARES_SPAN / VISION_SIFT_CELLS)
-#define PEAK_SHARE   0.8f /* of the highest, that another orientation must reach */
-#define CLIP         0.2f
-#define QUANTUM      512.0f
-#define LANES        16 /* of sums: what the widest vector adds at once */
+#define ANGLES_STEP   0.5 /* sigmas between samples */
+#define ANGLES_WINDOW 1.3 /* sigmas; Lowe says 1.5 */
+#define SQUARE_SIGMAS 3.3 /* side of one of the 4 x 4 squares; Lowe says 3.0 */
+#define SQUARES_SPAN  5.0 /* squares that the cells cover: 4, and a half on each side */
+#define SQUARE_WINDOW 2.5 /* squares; Lowe says 2.0 */
+#define SQUARES_STEP  (SQUARE_SIGMAS * SQUARES_SPAN / VISION_SIFT_CELLS)
+#define PEAK_SHARE    0.8f /* of the highest, that another orientation must reach */
+#define CLIP          0.2f
+#define QUANTUM       512.0f
+#define LANES         16 /* of sums: what the widest vector adds at once */
 
 void sift_windows_init(struct sift_windows *w)
 {
@@ -121,11 +113,14 @@ static float wrap_turn(float radians)
 
 static void smooth(float to[VISION_SIFT_ANGLES], const float from[VISION_SIFT_ANGLES])
 {
+    float around[VISION_SIFT_ANGLES + 4]; /* two more on each side instead of a wrap */
+    memcpy(around + 2, from, VISION_SIFT_ANGLES * sizeof *from);
+    memcpy(around, from + VISION_SIFT_ANGLES - 2, 2 * sizeof *from);
+    memcpy(around + VISION_SIFT_ANGLES + 2, from, 2 * sizeof *from);
     for (int i = 0; i < VISION_SIFT_ANGLES; i++) {
-#define NEAR(d) from[(i + (d) + VISION_SIFT_ANGLES) % VISION_SIFT_ANGLES]
-        to[i] = (NEAR(-2) + NEAR(2)) * (1.0f / 16) + (NEAR(-1) + NEAR(1)) * (4.0f / 16) +
-                NEAR(0) * (6.0f / 16);
-#undef NEAR
+        const float *at = around + i;
+        to[i] = (at[0] + at[4]) * (1.0f / 16) + (at[1] + at[3]) * (4.0f / 16) +
+                at[2] * (6.0f / 16);
     }
 }
 

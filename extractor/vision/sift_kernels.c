@@ -28,23 +28,28 @@ static void load_c(float *dst, const void *src, size_t n, unsigned depth_bits,
                    unsigned doubled)
 {
     for (size_t x = 0; x < n; x++) {
-        float v = pixel(src, x, depth_bits);
-        dst[doubled ? 2 * x : x] = v;
-        if (doubled && x + 1 < n)
-            dst[2 * x + 1] = 0.5f * (v + pixel(src, x + 1, depth_bits));
+        const float v = pixel(src, x, depth_bits);
+        if (!doubled) {
+            dst[x] = v;
+            continue;
+        }
+        const float before = pixel(src, x > 0 ? x - 1 : 0, depth_bits);
+        const float after = pixel(src, x + 1 < n ? x + 1 : x, depth_bits);
+        dst[2 * x] = 0.75f * v + 0.25f * before;
+        dst[2 * x + 1] = 0.75f * v + 0.25f * after;
     }
 }
 
-static void mean_c(float *dst, const float *a, const float *b, size_t n)
+static void mix_c(float *dst, const float *more, const float *less, size_t n)
 {
     for (size_t x = 0; x < n; x++)
-        dst[x] = 0.5f * (a[x] + b[x]);
+        dst[x] = 0.75f * more[x] + 0.25f * less[x];
 }
 
 static void columns_c(float *dst, const float *const *rows, const float *w, size_t radius,
-                      size_t n)
+                      size_t begin, size_t end)
 {
-    for (size_t x = 0; x < padded(n); x++) {
+    for (size_t x = begin; x < padded(end); x++) {
         float sum = w[0] * rows[radius][x];
         for (size_t k = 1; k <= radius; k++)
             sum += w[k] * (rows[radius - k][x] + rows[radius + k][x]);
@@ -181,7 +186,7 @@ static void pool_c(float raw[VISION_SIFT_RAW_FLOATS], const float *length,
 void vision_sift_kernels(struct vision_kernels *k, unsigned cpu)
 {
     k->sift =
-        (struct vision_sift_table){load_c,    mean_c,   columns_c, rows_c,   halve_c,
+        (struct vision_sift_table){load_c,    mix_c,    columns_c, rows_c,   halve_c,
                                    extrema_c, sample_c, polar_c,   angles_c, pool_c};
 #if defined(__x86_64__)
     if (cpu & VISION_CPU_AVX2)

@@ -40,18 +40,20 @@ struct vision_sift_grid {
     float along_x, along_y; /* from one sample to the next of its row */
 };
 
-/* Row y of a picture doubled: row 2y of 2n - 1 floats; n > 0. Even ones are the pixels,
- * odd ones the mean of their neighbours. 16 bits are divided by 257. */
+/* A row of n pixels, n > 0; 16 bits are divided by 257. Doubled, 2n floats:
+ *   dst[2x] = 0.75 * p[x] + 0.25 * p[x-1], dst[2x+1] = 0.75 * p[x] + 0.25 * p[x+1],
+ * beyond the ends the pixel there. */
 typedef void vision_sift_load_fn(float *dst, const void *src, size_t n,
                                  unsigned depth_bits, unsigned doubled);
 
-/* dst[x] = 0.5 * (a[x] + b[x]) */
-typedef void vision_sift_mean_fn(float *dst, const float *a, const float *b, size_t n);
+/* dst[x] = 0.75 * more[x] + 0.25 * less[x] */
+typedef void vision_sift_mix_fn(float *dst, const float *more, const float *less,
+                                size_t n);
 
 /* dst[x] = w[0] * rows[r][x] + w[1] * (rows[r-1][x] + rows[r+1][x]) + ..., from left to
- * right. `rows` has 2r + 1. */
+ * right, for x from begin, a multiple of VISION_SIFT_PAD, to before end. */
 typedef void vision_sift_columns_fn(float *dst, const float *const *rows, const float *w,
-                                    size_t radius, size_t n);
+                                    size_t radius, size_t begin, size_t end);
 
 /* dst[x] = w[0] * src[x] + w[1] * (src[x-1] + src[x+1]) + ..., from left to right. r
  * floats are readable before src, and r more than the row rules say behind. */
@@ -93,7 +95,7 @@ typedef void vision_sift_pool_fn(float raw[VISION_SIFT_RAW_FLOATS], const float 
 
 struct vision_sift_table {
     vision_sift_load_fn *load;
-    vision_sift_mean_fn *mean;
+    vision_sift_mix_fn *mix;
     vision_sift_columns_fn *columns;
     vision_sift_rows_fn *rows;
     vision_sift_halve_fn *halve;

@@ -115,14 +115,28 @@ static bool is_known(const struct sift_queue *q, const struct sift_point *point)
     return false;
 }
 
+static float place_px(const struct sift_points *p, const struct sift_octave *o, float at)
+{
+    return at * (float)sift_power_of_two(o->index) + p->stream->shift_px;
+}
+
+/* The doubled picture begins a quarter of a pixel before the picture. */
+static bool is_inside(const struct sift_points *p, const struct sift_octave *o,
+                      const struct sift_point *point)
+{
+    const float x = place_px(p, o, point->x), y = place_px(p, o, point->y);
+    return x >= 0 && y >= 0 && x <= (float)(p->stream->width_px - 1) &&
+           y <= (float)(p->stream->height_px - 1);
+}
+
 int sift_points_on_hit(void *arg, struct sift_octave *o, size_t layer, size_t x, size_t y)
 {
     struct sift_points *p = arg;
     struct sift_queue *q = queue_of(p, o);
     struct sift_point point;
 
-    if (!sift_refine(o, p->params, layer, x, y, &point) || is_beaten(p, point.response) ||
-        is_known(q, &point))
+    if (!sift_refine(o, p->params, layer, x, y, &point) || !is_inside(p, o, &point) ||
+        is_beaten(p, point.response) || is_known(q, &point))
         return 0;
     void *items = q->items;
     int err = reserve(&items, &q->capacity, q->count, 1, sizeof point);
@@ -138,7 +152,6 @@ int sift_points_on_hit(void *arg, struct sift_octave *o, size_t layer, size_t x,
 static int point_describe(struct sift_points *p, const struct sift_octave *o,
                           const struct sift_point *point)
 {
-    const float step = (float)sift_power_of_two(o->index);
     void *items = p->items;
 
     if (p->count + SIFT_ANGLES_MAX > VISION_SIFT_FEATURES_MAX)
@@ -150,9 +163,9 @@ static int point_describe(struct sift_points *p, const struct sift_octave *o,
     size_t count = sift_describe(p, o, point, p->items + p->count);
     for (size_t i = 0; i < count; i++) {
         struct vision_feature *f = &p->items[p->count++];
-        f->x = point->x * step;
-        f->y = point->y * step;
-        f->scale = point->scale * step;
+        f->x = place_px(p, o, point->x);
+        f->y = place_px(p, o, point->y);
+        f->scale = point->scale * (float)sift_power_of_two(o->index);
         f->response = point->response;
     }
     return 0;

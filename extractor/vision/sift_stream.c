@@ -6,16 +6,16 @@
 #include <math.h>
 #include <string.h>
 
-#define OCTAVE_MIN_PX 8 /* shorter side of the last octave: a descriptor spans more */
-#define BAND_ROWS     8 /* rows that enter an octave before all its levels follow */
-#ifndef BLUR_REACH
-#define BLUR_REACH 3.0 /* sigmas; farther out is 0.3 % of the weight */
-#endif
+#define OCTAVE_MIN_PX 8   /* shorter side of the last octave: a descriptor spans more */
+#define BAND_ROWS     8   /* rows that enter an octave before all its levels follow */
+#define BLUR_REACH    3.0 /* sigmas; farther out is 0.3 % of the weight */
 #define TUNE_STEPS    20
 #define INPUT_BLUR_PX 0.5
 #define FULL_SCALE    255.0
 #define RING_SLACK    4
-#define ALIGN_FLOATS  16
+/* Columns blurred together: 28 rows of so many fit the first level of cache. */
+#define STRETCH_FLOATS 256
+#define ALIGN_FLOATS   16
 
 /* ---- the plan ---- */
 
@@ -121,10 +121,13 @@ void sift_stream_init(struct sift_stream *s, size_t width_px, size_t height_px,
                       const struct vision_sift_params *params)
 {
     const bool doubled = params->first_octave < 0;
-    size_t w = doubled ? 2 * width_px - 1 : width_px;
-    size_t h = doubled ? 2 * height_px - 1 : height_px;
+    size_t w = doubled ? 2 * width_px : width_px;
+    size_t h = doubled ? 2 * height_px : height_px;
 
     *s = (struct sift_stream){.layers = (size_t)params->octave_layers,
+                              .width_px = width_px,
+                              .height_px = height_px,
+                              .shift_px = doubled ? -0.25f : 0.0f,
                               .reach_px = SIFT_PATCH_SIGMAS *
                                               sift_exp2(1 + 1.0 / params->octave_layers) *
                                               params->sigma +
@@ -164,8 +167,10 @@ size_t sift_stream_lay_out(struct sift_stream *s, char *arena)
             o->level[i].rows = take(arena, &used, o->level[i].capacity * o->stride);
     }
     const size_t widest = s->octave[0].stride;
-    s->line = take(arena, &used, widest + 2 * (SIFT_RADIUS_MAX + VISION_SIFT_PAD)) +
-              SIFT_RADIUS_MAX;
+    s->line_stride = widest + 2 * (SIFT_RADIUS_MAX + VISION_SIFT_PAD);
+    s->lines = take(arena, &used, BAND_ROWS * s->line_stride) + SIFT_RADIUS_MAX;
+    s->pair[0] = take(arena, &used, widest) + VISION_SIFT_PAD;
+    s->pair[1] = take(arena, &used, widest) + VISION_SIFT_PAD;
     s->hits = (uint32_t *)(void *)take(arena, &used, widest);
     return used;
 }
@@ -188,24 +193,35 @@ static float *ring_row(const struct sift_octave *o, const struct sift_ring *ring
     return ring->rows + y % ring->capacity * o->stride + VISION_SIFT_PAD;
 }
 
-/* The next row of `to` from those of `from` round it. */
-static void blur_row(const struct sift_stream *s, const struct sift_octave *o,
-                     struct sift_ring *to, const struct sift_ring *from, size_t level)
+/* The next `count` rows of `to`, from those of `from` round them: first down the columns,
+ * of all rows a stretch of the width at a time, so that they are read from near; then
+ * along the rows. */
+static void blur_rows(const struct sift_stream *s, const struct sift_octave *o,
+                      struct sift_ring *to, const struct sift_ring *from, size_t level,
+                      size_t count)
 {
-    const float *rows[2 * SIFT_RADIUS_MAX + 1];
-    const ptrdiff_t radius = (ptrdiff_t)s->radius[level], y = (ptrdiff_t)to->done;
-    const ptrdiff_t width = (ptrdiff_t)o->width;
+    const float *rows[2 * SIFT_RADIUS_MAX + BAND_ROWS];
+    const size_t radius = s->radius[level], width = o->width;
+    const float *w = s->weights[level];
 
-    for (ptrdiff_t i = -radius; i <= radius; i++)
-        rows[radius + i] = ring_row(o, from, mirror(y + i, o->height));
-    s->k->columns(s->line, rows, s->weights[level], s->radius[level], o->width);
-    for (ptrdiff_t i = 1; i <= radius; i++) {
-        s->line[-i] = s->line[mirror(-i, o->width)];
-        s->line[width - 1 + i] = s->line[mirror(width - 1 + i, o->width)];
+    for (size_t i = 0; i < 2 * radius + count; i++)
+        rows[i] = ring_row(
+            o, from, mirror((ptrdiff_t)(to->done + i) - (ptrdiff_t)radius, o->height));
+    for (size_t x = 0; x < width; x += STRETCH_FLOATS) {
+        const size_t end = x + STRETCH_FLOATS < width ? x + STRETCH_FLOATS : width;
+        for (size_t i = 0; i < count; i++)
+            s->k->columns(s->lines + i * s->line_stride, rows + i, w, radius, x, end);
     }
-    s->k->rows(ring_row(o, to, to->done), s->line, s->weights[level], s->radius[level],
-               o->width);
-    to->done++;
+    for (size_t i = 0; i < count; i++) {
+        float *line = s->lines + i * s->line_stride;
+        for (ptrdiff_t k = 1; k <= (ptrdiff_t)radius; k++) {
+            const ptrdiff_t right = (ptrdiff_t)width - 1 + k;
+            line[-k] = line[mirror(-k, width)];
+            line[right] = line[mirror(right, width)];
+        }
+        s->k->rows(ring_row(o, to, to->done + i), line, w, radius, width);
+    }
+    to->done += count;
 }
 
 static int advance(struct sift_stream *s, struct sift_octave *o);
@@ -227,18 +243,32 @@ static int pass_on(struct sift_stream *s, struct sift_octave *o, size_t y)
     return 0;
 }
 
+/* How many rows of a level those before it allow now; a band at most, as the levels after
+ * it must follow before it goes on. */
+static size_t rows_ready(const struct sift_stream *s, const struct sift_octave *o,
+                         const struct sift_ring *from, size_t level)
+{
+    const size_t done = o->level[level].done, radius = s->radius[level];
+    size_t end = from->done == o->height ? o->height
+                 : from->done > radius   ? from->done - radius
+                                         : 0;
+    if (end <= done)
+        return 0;
+    return end - done < BAND_ROWS ? end - done : BAND_ROWS;
+}
+
 static int fill_level(struct sift_stream *s, struct sift_octave *o, size_t level)
 {
-    struct sift_ring *to = &o->level[level];
     const struct sift_ring *from = level == 0 ? &o->input : &o->level[level - 1];
-    const size_t end = to->done + BAND_ROWS; /* others must follow before it goes on */
+    const size_t done = o->level[level].done, count = rows_ready(s, o, from, level);
 
-    while (to->done < o->height && to->done < end &&
-           (from->done == o->height || to->done + s->radius[level] < from->done)) {
-        if (vision_step(s->control))
-            return -ECANCELED;
-        blur_row(s, o, to, from, level);
-        int err = level == s->layers ? pass_on(s, o, to->done - 1) : 0;
+    if (count == 0)
+        return 0;
+    if (vision_step(s->control))
+        return -ECANCELED;
+    blur_rows(s, o, &o->level[level], from, level, count);
+    for (size_t y = done; level == s->layers && y < done + count; y++) {
+        int err = pass_on(s, o, y);
         if (err != 0)
             return err;
     }
@@ -304,21 +334,40 @@ static int advance(struct sift_stream *s, struct sift_octave *o)
     return err;
 }
 
+/* The doubled picture: sample i lies at i / 2 - 1/4, so that each is a quarter of a pixel
+ * from its nearest one and all are blurred alike. Row y of the picture, and where it and
+ * the one before it give two rows of the doubled. */
+static void double_row(struct sift_stream *s, struct sift_octave *o, size_t y, bool last)
+{
+    struct sift_ring *in = &o->input;
+    float *before = s->pair[(y + 1) % 2], *here = s->pair[y % 2];
+
+    if (y == 0)
+        memcpy(ring_row(o, in, 0), here, o->width * sizeof *here);
+    else {
+        s->k->mix(ring_row(o, in, 2 * y - 1), before, here, o->width);
+        s->k->mix(ring_row(o, in, 2 * y), here, before, o->width);
+    }
+    if (last)
+        memcpy(ring_row(o, in, 2 * y + 1), here, o->width * sizeof *here);
+    in->done = last ? o->height : 2 * y + 1;
+}
+
 int sift_stream_run(struct sift_stream *s, const struct vision_image *image)
 {
     struct sift_octave *o = s->octave;
-    struct sift_ring *in = &o->input;
     const bool doubled = o->index < 0;
 
     for (size_t y = 0; y < image->height_px; y++) {
-        const size_t at = doubled ? 2 * y : y;
-        s->k->load(ring_row(o, in, at), (char *)image->pixels + y * image->stride_bytes,
-                   image->width_px, image->depth_bits, doubled);
-        if (doubled && y > 0)
-            s->k->mean(ring_row(o, in, at - 1), ring_row(o, in, at - 2),
-                       ring_row(o, in, at), o->width);
-        in->done = at + 1;
-        if ((y + 1) % (BAND_ROWS / 2) == 0 || y + 1 == image->height_px) {
+        const bool last = y + 1 == image->height_px;
+        float *to = doubled ? s->pair[y % 2] : ring_row(o, &o->input, y);
+        s->k->load(to, (char *)image->pixels + y * image->stride_bytes, image->width_px,
+                   image->depth_bits, doubled);
+        if (doubled)
+            double_row(s, o, y, last);
+        else
+            o->input.done = y + 1;
+        if ((y + 1) % (doubled ? BAND_ROWS / 2 : BAND_ROWS) == 0 || last) {
             int err = advance(s, o);
             if (err != 0)
                 return err;

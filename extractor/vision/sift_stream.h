@@ -22,7 +22,7 @@
 
 /* A keypoint looks at most so many of its sigmas, and so many rows more, up and down: the
  * corners of the descriptor's grid. */
-#define SIFT_PATCH_SIGMAS    11.28
+#define SIFT_PATCH_SIGMAS    12.4
 #define SIFT_PATCH_MORE_ROWS 4
 
 /* The latest `capacity` of `done` rows. */
@@ -45,6 +45,8 @@ struct sift_stream {
     const struct vision_sift_table *k;
     struct vision_control *control;
     size_t layers, octaves;
+    size_t width_px, height_px; /* of the picture */
+    float shift_px;  /* sample i of the octave of index n is at i * 2^n + shift */
     float least;     /* |difference| of an extremum, at full scale 255 */
     double reach_px; /* rows above and below a keypoint kept for its descriptor */
     struct sift_octave octave[SIFT_OCTAVES_MAX];
@@ -52,7 +54,9 @@ struct sift_stream {
     size_t
         radius[SIFT_LEVELS_MAX]; /* of the blur that makes a level from the one before */
     float weights[SIFT_LEVELS_MAX][SIFT_RADIUS_MAX + 1];
-    float *line;    /* between the two passes of a blur */
+    float *lines; /* of a band, between the two passes of a blur */
+    size_t line_stride;
+    float *pair[2]; /* rows of the picture doubled along x */
     uint32_t *hits; /* of one row */
 
     /* A sample of the middle of 27 may be an extremum; all its ties are included. */
