@@ -11,8 +11,10 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/pidfd.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 extern char **environ;
@@ -122,7 +124,8 @@ static int open_pidfd(struct extractor_process *process)
 }
 
 int extractor_process_start(const char *program, unsigned number,
-                            uint64_t address_bytes_max, struct extractor_process *out)
+                            const struct extractor_sandbox *sandbox,
+                            struct extractor_process *out)
 {
     struct extractor_process process = {.pidfd = -1, .sock = -1};
     int childs = -1, page_fd = -1;
@@ -131,7 +134,7 @@ int extractor_process_start(const char *program, unsigned number,
     if (err == 0)
         err = open_page(&page_fd, &process.page);
     if (err == 0) {
-        process.page->address_bytes_max = address_bytes_max;
+        process.page->sandbox = *sandbox;
         err = spawn(program, number, childs, page_fd, &process.pid);
     }
     if (err == 0)
@@ -199,10 +202,26 @@ static uint64_t line_kib(const char *text, const char *name)
     return line == NULL ? 0 : strtoull(line + strlen(name), NULL, 10);
 }
 
+int extractor_process_limit_cpu(const struct extractor_process *process, uint64_t seconds)
+{
+    struct rlimit bound = {.rlim_max = RLIM_INFINITY};
+    struct timespec used;
+    clockid_t clock;
+    int err = clock_getcpuclockid(process->pid, &clock);
+
+    if (err != 0)
+        return -err;
+    if (clock_gettime(clock, &used) < 0)
+        return -errno;
+    /* The kernel counts whole seconds: what is left of this one is given. */
+    bound.rlim_cur = (uint64_t)used.tv_sec + 1 + seconds;
+    return prlimit(process->pid, RLIMIT_CPU, &bound, NULL) < 0 ? -errno : 0;
+}
+
 int extractor_process_memory(const struct extractor_process *process,
                              struct extractor_memory *out)
 {
-    char path[64], text[2048]; /* the two lines are within the first 800 bytes */
+    char path[64], text[2048]; /* the three lines are within the first 800 bytes */
 
     snprintf(path, sizeof path, "/proc/%d/status", (int)process->pid);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -215,7 +234,8 @@ int extractor_process_memory(const struct extractor_process *process,
     text[size] = '\0';
 
     struct extractor_memory memory = {line_kib(text, "VmRSS:") * 1024,
-                                      line_kib(text, "VmHWM:") * 1024};
+                                      line_kib(text, "VmHWM:") * 1024,
+                                      line_kib(text, "RssAnon:") * 1024};
     if (memory.peak_bytes == 0) /* it has ended: no memory, no lines */
         return -ESRCH;
     *out = memory;

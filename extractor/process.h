@@ -20,15 +20,17 @@ struct extractor_process {
 
 struct extractor_memory {
     uint64_t resident_bytes, peak_bytes;
+    uint64_t private_bytes; /* of those resident: no file's, shared with nobody */
 };
 
 /*
- * Run `program` as "siftmesh-slot NUMBER" with an address space of at most
- * `address_bytes_max` (0: no limit). 0, or -errno with nothing left behind. The caller
- * must reap it: extractor_process_reap, then extractor_process_free.
+ * Run `program` as "siftmesh-slot NUMBER", which confines itself as `sandbox` says. 0, or
+ * -errno with nothing left behind. The caller must reap it: extractor_process_reap, then
+ * extractor_process_free.
  */
 int extractor_process_start(const char *program, unsigned number,
-                            uint64_t address_bytes_max, struct extractor_process *out);
+                            const struct extractor_sandbox *sandbox,
+                            struct extractor_process *out);
 
 /* SIGKILL. Does nothing to a process that has ended. */
 void extractor_process_kill(const struct extractor_process *process);
@@ -43,7 +45,14 @@ int extractor_process_reap(const struct extractor_process *process, bool wait, c
 /* Close and unmap; signals nobody. Accepts zeroed and already freed. */
 void extractor_process_free(struct extractor_process *process);
 
-/* VmRSS and VmHWM of a living process. 0, or -errno. */
+/*
+ * Let a living process use `seconds` of CPU from now on, at least one; then the kernel
+ * ends it by SIGXCPU, even if we hang ourselves. 0, or -errno.
+ */
+int extractor_process_limit_cpu(const struct extractor_process *process,
+                                uint64_t seconds);
+
+/* VmRSS, VmHWM and RssAnon of a living process. 0, or -errno. */
 int extractor_process_memory(const struct extractor_process *process,
                              struct extractor_memory *out);
 

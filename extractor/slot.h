@@ -13,9 +13,17 @@
 void extractor_slot_tune_malloc(void);
 
 /*
- * Serve jobs from `sock` until the supervisor closes it. Both are borrowed. Returns an
- * exit code of sysexits.h: EX_OK at the end, EX_PROTOCOL, EX_OSERR.
+ * Run one small job, before the sandbox closes: libraries read and set up what they do
+ * once (libjpeg on ARM reads /proc/cpuinfo), and the first picture finds a slot as fast
+ * as any later one does. Its memory is given back.
  */
-int extractor_slot_run(int sock, struct extractor_slotpage *page);
+void extractor_slot_warm_up(void);
+
+/*
+ * Serve jobs from `sock` until the supervisor closes it. Both are borrowed. `filter_err`
+ * is what HELLO says of extractor_sandbox_seal: 0 or its -errno. Returns an exit code of
+ * sysexits.h: EX_OK at the end, EX_PROTOCOL, EX_OSERR.
+ */
+int extractor_slot_run(int sock, struct extractor_slotpage *page, int filter_err);
 
 #endif

@@ -230,6 +230,18 @@ static int find_program(struct extractor_slots *slots)
     return 0;
 }
 
+static int read_sandbox(struct extractor_slots *slots)
+{
+    const struct extractor_options *options = slots->options;
+
+    slots->sandbox.address_bytes_max = options->slot_address_bytes;
+    int err = extractor_sandbox_parse(options->sandbox, &slots->sandbox.mode);
+    if (err < 0)
+        log_event(LOG_ERROR, "sandbox must be auto, require or off", "sandbox=\"%s\"",
+                  options->sandbox);
+    return err;
+}
+
 int extractor_slots_open(struct service *service, unsigned count,
                          const struct extractor_slots_callbacks *callbacks, void *arg,
                          struct extractor_slots **out)
@@ -249,6 +261,8 @@ int extractor_slots_open(struct service *service, unsigned count,
     slots->view = calloc(count, sizeof *slots->view);
     slots->verdicts = calloc(count, sizeof *slots->verdicts);
     int err = find_program(slots);
+    if (err == 0)
+        err = read_sandbox(slots);
     if (slots->table == NULL || slots->view == NULL || slots->verdicts == NULL)
         err = -ENOMEM;
     if (err == 0 && access(slots->program, X_OK) < 0) {

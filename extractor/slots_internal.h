@@ -16,6 +16,7 @@ struct extractor_slots {
     struct extractor_slots_callbacks callbacks;
     void *arg;
     char program[4096];
+    struct extractor_sandbox sandbox;
     struct extractor_slot **table; /* by number - 1; NULL: none */
     struct extractor_pool_slot *view;
     enum extractor_pool_verdict *verdicts;
@@ -24,6 +25,7 @@ struct extractor_slots {
     struct extractor_brake brake;
     struct log_limit quiet;
     bool delayed;      /* a start waits for the brake */
+    bool warned;       /* that there is no seccomp filter */
     bool doors_closed; /* the service ends */
     unsigned open;     /* slots whose handles are not closed, and one for us */
 };

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -73,10 +74,10 @@ void extractor_slot_log_end(const struct extractor_slot *slot, const char *how,
 {
     log_event(slot->why != NULL ? LOG_INFO : LOG_WARNING, "slot ended",
               "slot=%u slot_pid=%d how=\"%s\" why=\"%s\" jobs=%" PRIu64 " age_s=%" PRIu64
-              " peak_bytes=%" PRIu64,
+              " peak_bytes=%" PRIu64 " private_bytes=%" PRIu64,
               slot->number, (int)slot->process.pid, how,
               slot->why != NULL ? slot->why : "died", slot->jobs, age_us / 1000000,
-              slot->memory.peak_bytes);
+              slot->memory.peak_bytes, slot->memory.private_bytes);
 }
 
 /* A death of its own fault: count it, and brake when such slots die young. */
@@ -128,6 +129,17 @@ static void slot_answered(struct extractor_slot *slot,
     extractor_slots_settle(slots);
 }
 
+/* Once: the system is the same for every slot. */
+static void warn_of_no_filter(struct extractor_slots *slots, unsigned filter_errno)
+{
+    if (filter_errno == 0 || slots->warned)
+        return;
+    slots->warned = true;
+    log_event(LOG_WARNING, "slots run without a seccomp filter",
+              "error=\"%s\" hint=\"the system or its container forbids it\"",
+              strerror((int)filter_errno));
+}
+
 /* 0, or -EPROTO when this is not what the slot may say now. */
 static int slot_message(struct extractor_slot *slot,
                         const struct extractor_slotwire *message, int fd)
@@ -137,6 +149,7 @@ static int slot_message(struct extractor_slot *slot,
     if (message->kind == EXTRACTOR_SLOT_HELLO && slot->state == EXTRACTOR_SLOT_STARTING) {
         slot->state = EXTRACTOR_SLOT_IDLE;
         slot->kill_us = 0;
+        warn_of_no_filter(slot->owner, message->filter_errno);
         extractor_slot_sample(slot);
         extractor_slots_settle(slot->owner);
         return 0;
@@ -249,8 +262,8 @@ int extractor_slot_start(struct extractor_slots *slots, unsigned number)
 
     if (slot == NULL)
         return -ENOMEM;
-    int err = extractor_process_start(slots->program, number, options->slot_address_bytes,
-                                      &slot->process);
+    int err =
+        extractor_process_start(slots->program, number, &slots->sandbox, &slot->process);
     if (err < 0) {
         free(slot);
         return err;
@@ -285,6 +298,11 @@ int extractor_slot_start(struct extractor_slots *slots, unsigned number)
 
 /* ---- its job ---- */
 
+static uint64_t cpu_seconds(const struct extractor_options *options)
+{
+    return (options->job_timeout_ms + options->abort_grace_ms + 999) / 1000;
+}
+
 int extractor_slots_give(struct extractor_slot *slot, const struct extractor_job *job,
                          void *handle)
 {
@@ -296,6 +314,9 @@ int extractor_slots_give(struct extractor_slot *slot, const struct extractor_job
     if (fd < 0)
         return fd;
     atomic_store(&slot->process.page->control.cancel, 0);
+    /* One thread, so CPU is never more than the time that we give it ourselves: this
+     * holds when we hang. Best effort. */
+    (void)extractor_process_limit_cpu(&slot->process, cpu_seconds(slots->options));
     int err = extractor_slotwire_send(slot->process.sock, &message, fd);
     close(fd);
     if (err == -EPIPE || err == -ECONNRESET) {

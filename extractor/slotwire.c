@@ -7,14 +7,13 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #define MAGIC 0x31544c53u /* "SLT1" */
 
 enum {
     JOB_BYTES = 112 + PROTO_PARAMS_BYTES,
-    HELLO_BYTES = 20,
+    HELLO_BYTES = 24,
     STARTED_BYTES = EXTRACTOR_SLOTWIRE_HEADER_BYTES,
     DONE_BYTES = 64,
     ERROR_BYTES = 40, /* and the detail */
@@ -71,6 +70,7 @@ static size_t encode_rest(const struct extractor_slotwire *message, uint8_t *out
     switch (message->kind) {
     case EXTRACTOR_SLOT_HELLO:
         proto_put_u32(out + 16, message->pid);
+        proto_put_u32(out + 20, message->filter_errno);
         return HELLO_BYTES;
     case EXTRACTOR_SLOT_JOB:
         return encode_job(&message->job, out);
@@ -152,6 +152,7 @@ static int decode_rest(const uint8_t *bytes, size_t size, struct extractor_slotw
         if (size != HELLO_BYTES)
             return -EPROTO;
         out->pid = proto_get_u32(bytes + 16);
+        out->filter_errno = proto_get_u32(bytes + 20);
         return 0;
     case EXTRACTOR_SLOT_JOB:
         return decode_job(bytes, size, &out->job);
@@ -292,13 +293,14 @@ int extractor_payload_make(const void *bytes, size_t size)
 
 int extractor_payload_map(int fd, size_t size, void **out)
 {
-    struct stat status;
     int seals = fcntl(fd, F_GET_SEALS); /* fails on anything but a memfd */
 
-    if (seals < 0 || (seals & SEALS) != SEALS || fstat(fd, &status) < 0)
+    if (seals < 0 || (seals & SEALS) != SEALS)
         return -EPROTO;
-    if (size == 0 || size > EXTRACTOR_PAYLOAD_BYTES_MAX ||
-        (uint64_t)status.st_size != size)
+    /* Not by fstat: glibc makes it newfstatat, which would let a slot ask for paths. */
+    off_t end = lseek(fd, 0, SEEK_END);
+    if (size == 0 || size > EXTRACTOR_PAYLOAD_BYTES_MAX || end < 0 ||
+        (uint64_t)end != size)
         return -EPROTO;
 
     void *bytes = mmap(NULL, size, PROT_READ, MAP_PRIVATE | MAP_POPULATE, fd, 0);

@@ -20,7 +20,7 @@
  *   DONE     16 8 result bytes, 24 4 count, 28 4 width, 32 4 height, 36 4 zero,
  *            40 8 decode_us, 48 8 denoise_us, 56 8 sift_us; fd: the result
  *   ERROR    16 4 status, 20 4 detail bytes, 24 8 limit, 32 8 actual, 40 detail
- *   HELLO    16 4 pid
+ *   HELLO    16 4 pid, 20 4 errno of a seccomp filter that the system forbids, 0: none
  *   STARTED  nothing more
  *
  * A slot handles hostile pictures, so the supervisor takes its packets for hostile too.
@@ -29,6 +29,7 @@
 #define EXTRACTOR_SLOTWIRE_H
 
 #include "extractor/pipeline.h"
+#include "extractor/sandbox.h"
 
 #define EXTRACTOR_SLOTWIRE_HEADER_BYTES 16
 #define EXTRACTOR_SLOTWIRE_BYTES_MAX    320            /* the longest packet, ERROR */
@@ -49,8 +50,8 @@ enum extractor_slotwire_kind {
 /* Only the members of `kind` mean anything; pointers in them are NULL. */
 struct extractor_slotwire {
     enum extractor_slotwire_kind kind;
-    uint64_t serial; /* the supervisor's number of the job; 0 in HELLO */
-    uint32_t pid;
+    uint64_t serial;            /* the supervisor's number of the job; 0 in HELLO */
+    uint32_t pid, filter_errno; /* of HELLO */
     struct extractor_job job;
     struct extractor_result result;
     struct extractor_error error;
@@ -63,11 +64,11 @@ enum extractor_slot_stage {
 };
 
 /* The shared page. The supervisor writes `cancel` (0 again before each job) and, before
- * the slot starts, address_bytes_max; the slot writes the rest. */
+ * the slot starts, `sandbox`; the slot writes the rest. */
 struct extractor_slotpage {
     struct vision_control control;
-    _Atomic uint32_t stage;     /* enum extractor_slot_stage; for people */
-    uint64_t address_bytes_max; /* RLIMIT_AS; 0: no limit */
+    _Atomic uint32_t stage; /* enum extractor_slot_stage; for people */
+    struct extractor_sandbox sandbox;
 };
 
 /* Returns the packet's size. */

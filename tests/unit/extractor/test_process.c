@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -20,12 +21,13 @@
 #define PATIENCE_MS 60000 /* sanitizers are slow; nothing waits for this to pass */
 
 static char program[4096];
+static struct extractor_sandbox sandbox = {.address_bytes_max = 4ull << 30};
 
 static struct extractor_process start(void)
 {
     struct extractor_process process;
 
-    assert_int_equal(extractor_process_start(program, 7, 4ull << 30, &process), 0);
+    assert_int_equal(extractor_process_start(program, 7, &sandbox, &process), 0);
     return process;
 }
 
@@ -254,6 +256,66 @@ static void a_slot_inherits_its_socket_and_no_other_descriptor(void **state)
     finish(&process);
 }
 
+/* The text after `name` in /proc/PID/status; the caller frees. */
+static char *status_line(pid_t pid, const char *name)
+{
+    char path[64], *line = NULL, *found = NULL;
+    size_t size = 0;
+
+    snprintf(path, sizeof path, "/proc/%d/status", (int)pid);
+    FILE *file = fopen(path, "r");
+    assert_non_null(file);
+    while (found == NULL && getline(&line, &size, file) > 0)
+        if (strncmp(line, name, strlen(name)) == 0)
+            found = strndup(line + strlen(name), strcspn(line, "\n") - strlen(name));
+    free(line);
+    fclose(file);
+    return found;
+}
+
+static void check_status(pid_t pid, const char *name, const char *want)
+{
+    char *found = status_line(pid, name);
+
+    assert_non_null(found);
+    assert_string_equal(found, want);
+    free(found);
+}
+
+static void a_slot_that_said_hello_is_confined(void **state)
+{
+    struct extractor_process process = start();
+    int fd;
+    (void)state;
+
+    struct extractor_slotwire message = hear(&process, &fd);
+    check_status(process.pid, "NoNewPrivs:", "\t1");
+    /* Where the system forbids the filter, the slot says so. */
+    check_status(process.pid, "Seccomp:", message.filter_errno == 0 ? "\t2" : "\t0");
+    finish(&process);
+
+    sandbox.mode = EXTRACTOR_SANDBOX_OFF;
+    process = start();
+    sandbox.mode = EXTRACTOR_SANDBOX_AUTO;
+    assert_int_equal(hear(&process, &fd).filter_errno, 0);
+    check_status(process.pid, "NoNewPrivs:", "\t1");
+    finish(&process);
+}
+
+static void cpu_is_limited_from_now_on(void **state)
+{
+    struct extractor_process process = start();
+    struct rlimit now;
+    (void)state;
+
+    hear_kind(&process, EXTRACTOR_SLOT_HELLO);
+    assert_int_equal(extractor_process_limit_cpu(&process, 16), 0);
+    assert_int_equal(prlimit(process.pid, RLIMIT_CPU, NULL, &now), 0);
+    assert_in_range(now.rlim_cur, 17, 17 + PATIENCE_MS / 1000);
+    assert_int_equal(extractor_process_limit_cpu(&process, 32), 0); /* and up again */
+    finish(&process);
+}
+
 static void a_packet_that_is_no_job_ends_the_slot(void **state)
 {
     struct extractor_process process = start();
@@ -273,7 +335,8 @@ static void a_program_that_is_not_there_leaves_nothing_behind(void **state)
     struct extractor_process process;
     (void)state;
 
-    assert_int_equal(extractor_process_start("/nonexistent", 1, 0, &process), -ENOENT);
+    assert_int_equal(extractor_process_start("/nonexistent", 1, &sandbox, &process),
+                     -ENOENT);
 }
 
 int main(void)
@@ -285,6 +348,8 @@ int main(void)
         cmocka_unit_test(a_killed_slot_is_the_end_of_its_socket),
         cmocka_unit_test(signals_meant_for_the_supervisor_do_not_end_a_slot),
         cmocka_unit_test(a_slot_inherits_its_socket_and_no_other_descriptor),
+        cmocka_unit_test(a_slot_that_said_hello_is_confined),
+        cmocka_unit_test(cpu_is_limited_from_now_on),
         cmocka_unit_test(a_packet_that_is_no_job_ends_the_slot),
         cmocka_unit_test(a_program_that_is_not_there_leaves_nothing_behind),
     };

@@ -17,7 +17,7 @@ static struct extractor_slotwire sample(enum extractor_slotwire_kind kind)
     struct extractor_slotwire m = {.kind = kind, .serial = 0x0102030405060708};
 
     if (kind == EXTRACTOR_SLOT_HELLO)
-        m.pid = 4711;
+        m.pid = 4711, m.filter_errno = 22;
     if (kind == EXTRACTOR_SLOT_JOB) {
         m.job = (struct extractor_job){.kind = PROTO_KIND_DENOISE,
                                        .image_bytes = 70000,
@@ -50,6 +50,7 @@ static void every_kind_comes_back_as_it_was(void **state)
         assert_int_equal(out.kind, kind);
         assert_int_equal(out.serial, in.serial);
         assert_int_equal(out.pid, in.pid);
+        assert_int_equal(out.filter_errno, in.filter_errno);
         assert_int_equal(out.job.kind, in.job.kind);
         assert_int_equal(out.job.memory_max, in.job.memory_max);
         assert_int_equal(out.result.sift_us, in.result.sift_us);
