@@ -27,7 +27,7 @@ import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("SIFTMESH_TEST_DATA", ROOT.parent / "shared/data"))
-TOOL = ROOT / "build/release/tests/sift_tool"
+TOOL = ROOT / "build/release/bin/sift_tool"
 SCENES = ["oxford/graf", "oxford/boat", "oxford/bikes", "oxford/leuven", "iguazu"]
 NEAR_PX = 2.5
 RATIO = 0.75

@@ -6,6 +6,7 @@
 #if defined(__AVX2__)
 #include <immintrin.h>
 #include <stdbool.h>
+#include <string.h>
 
 #define LANES   8
 #define NAME(x) x##_avx2
@@ -71,8 +72,10 @@ static inline void v_store_int(int32_t *to, vf a)
 /* Two floats from each of two places. */
 static inline __m128 two_pairs(const float *base, const int32_t *at)
 {
-    const __m128 low = _mm_castpd_ps(_mm_load_sd((const void *)(base + at[0])));
-    return _mm_loadh_pi(low, (const void *)(base + at[1]));
+    double low, high;
+    memcpy(&low, base + at[0], sizeof low);
+    memcpy(&high, base + at[1], sizeof high);
+    return _mm_castpd_ps(_mm_set_pd(high, low));
 }
 
 static inline void pairs(const float *base, const int32_t at[8], vf *first, vf *second)

@@ -86,7 +86,7 @@ static bool is_highest(const float *const g[4][3], ptrdiff_t x, float v, float s
 static size_t extrema_c(uint32_t *hits, const float *const g[4][3], float least, size_t n)
 {
     size_t count = 0;
-    for (size_t x = 0; x < n; x++) {
+    for (size_t x = 1; x + 1 < n; x++) {
         float d = g[2][1][x] - g[1][1][x];
         float sign = d > 0 ? 1.0f : -1.0f, v = sign * d;
         if (v >= least && is_highest(g, (ptrdiff_t)x, v, sign))

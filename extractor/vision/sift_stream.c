@@ -286,8 +286,6 @@ static int search_row(struct sift_stream *s, struct sift_octave *o, size_t y)
         size_t hits =
             s->k->extrema(s->hits, (const float *const(*)[3])g, s->least, o->width);
         for (size_t i = 0; i < hits; i++) {
-            if (s->hits[i] < 1 || s->hits[i] + 1 >= o->width)
-                continue;
             int err = s->on_hit(s->arg, o, layer, s->hits[i], y);
             if (err != 0)
                 return err;

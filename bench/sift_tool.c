@@ -27,7 +27,7 @@ struct request {
     struct vision_sift_params params;
 };
 
-static void die(const char *what)
+static _Noreturn void die(const char *what)
 {
     fprintf(stderr, "sift_tool: %s\n", what);
     exit(64);
