@@ -16,6 +16,7 @@ typedef __m256i vec;
 
 #define LANES         8
 #define PAIR_HALF_MAX 4
+#define TABLE_APART   1 /* the look-ups need all 16 registers */
 #define RUN_NAME      vision_nlm_u8_avx2
 
 struct table {

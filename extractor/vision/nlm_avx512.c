@@ -16,6 +16,7 @@ typedef __m512i vec;
 
 #define LANES         16
 #define PAIR_HALF_MAX 4
+#define TABLE_APART   0 /* all fits into 32 registers */
 #define RUN_NAME      vision_nlm_u8_avx512
 
 struct table {

@@ -18,7 +18,7 @@ void vision_nlm_cut_make(struct vision_nlm_cut *cut, const struct vision_nlm_pla
     cut->lane_px = divide_up(divide_up(cut->w + 2 * r, lanes), 2) * 2;
     cut->columns = cut->lane_px + 2 * r + 2 * t;
     cut->sum_columns = cut->lane_px + 2 * r;
-    cut->weights_rows = cut->lane_px + 2;
+    cut->weights_rows = cut->lane_px + 4;
 
     const size_t vector = (size_t)lanes * 4, margins = 2 * (size_t)(r + t) + 1;
     const size_t copy_row = (size_t)cut->columns * vector;
