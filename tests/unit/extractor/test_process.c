@@ -316,6 +316,29 @@ static void cpu_is_limited_from_now_on(void **state)
     finish(&process);
 }
 
+static bool file_holds(const char *path, const char *text)
+{
+    FILE *file = fopen(path, "rb");
+    static char bytes[64 << 20]; /* a sanitized slot has some */
+
+    assert_non_null(file);
+    size_t size = fread(bytes, 1, sizeof bytes, file);
+    assert_true(feof(file));
+    fclose(file);
+    return memmem(bytes, size, text, strlen(text)) != NULL;
+}
+
+static void only_a_build_for_tests_has_failpoints(void **state)
+{
+    (void)state;
+#ifdef SIFTMESH_FAILPOINTS
+    assert_true(file_holds(program, "SIFTMESH_FAILPOINT"));
+#else
+    assert_false(file_holds(program, "SIFTMESH_FAILPOINT"));
+#endif
+    assert_true(file_holds(program, "is started by siftmesh-extractor")); /* it is read */
+}
+
 static void a_packet_that_is_no_job_ends_the_slot(void **state)
 {
     struct extractor_process process = start();
@@ -350,6 +373,7 @@ int main(void)
         cmocka_unit_test(a_slot_inherits_its_socket_and_no_other_descriptor),
         cmocka_unit_test(a_slot_that_said_hello_is_confined),
         cmocka_unit_test(cpu_is_limited_from_now_on),
+        cmocka_unit_test(only_a_build_for_tests_has_failpoints),
         cmocka_unit_test(a_packet_that_is_no_job_ends_the_slot),
         cmocka_unit_test(a_program_that_is_not_there_leaves_nothing_behind),
     };

@@ -1,0 +1,163 @@
+"""Slots that fail in every stage and way, crash storms, recycling: no request is lost.
+
+The slots are those of build/failpoints (tests/failpoints/slot.c), which do themselves the
+harm that SIFTMESH_FAILPOINT names; every other process is the product's own.
+"""
+
+import json
+import os
+import re
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.harness.mesh import ROOT, until
+from tests.harness.scenes import encoded
+
+FAILSLOT = Path(os.environ.get("SIFTMESH_FAILPOINT_SLOT",
+                               ROOT / "build/failpoints/bin/siftmesh-slot"))
+
+# A hung job is seen soon, and does not end the test's patience.
+QUICK_BROKER = {"lease_ms": 1000}
+QUICK = {"slot_program": FAILSLOT, "abort_grace_ms": 300}
+
+
+@pytest.fixture
+def failing(mesh, tmp_path, monkeypatch):
+    """failing("decode:exit", once=True) starts a mesh whose slots do that."""
+    if not FAILSLOT.exists():
+        pytest.skip(f"{FAILSLOT} is not built (./dev build failpoints)")
+
+    def start(failpoint, once=True, broker=None, **extractor):
+        flag = tmp_path / "failed"
+        monkeypatch.setenv("SIFTMESH_FAILPOINT",
+                           failpoint + (f":once={flag}" if once else ""))
+        mesh.start(broker={**QUICK_BROKER, **(broker or {})},
+                   extractor={**QUICK, "slots": 2, **extractor})
+        return mesh
+    return start
+
+
+def log(mesh):
+    return mesh.processes["extractor"].text()
+
+
+def events(mesh, message, **wanted):
+    """Lines of the supervisor's log; of a wanted text only the beginning counts."""
+    lines = [json.loads(line) for line in log(mesh).splitlines() if line.startswith("{")]
+    return [line for line in lines if line["msg"] == message
+            and all(str(line[k]).startswith(v) for k, v in wanted.items())]
+
+
+def post(mesh, seed, **more):
+    return mesh.post("/v1/features", encoded(".png", seed=seed, **more))
+
+
+def test_without_a_failpoint_nothing_fails(failing):
+    # The tests below would be worth little if the test slot failed by itself.
+    mesh = failing("answer:open", once=False, sandbox="off")
+    assert [post(mesh, seed).status for seed in range(1000, 1005)] == [200] * 5
+    assert not events(mesh, "slot ended")
+
+
+@pytest.mark.parametrize("action,how", [("kill", "signal 9"), ("exit", "exit 70"),
+                                        ("abort", "signal 6")])
+@pytest.mark.parametrize("stage", ["decode", "denoise", "sift", "answer"])
+def test_a_slot_that_ends_in_any_stage_costs_no_request(failing, stage, action, how):
+    mesh = failing(f"{stage}:{action}")
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda seed: post(mesh, seed), range(1100, 1106)))
+    assert [a.status for a in answers] == [200] * 6
+    assert len(events(mesh, "slot ended", how=how)) == 1
+    until(lambda: len(mesh.slot_pids()) == 2, "the slot was replaced")
+
+
+def is_filtered(mesh):
+    status = Path(f"/proc/{mesh.slot_pids()[0]}/status").read_text()
+    return re.search(r"^Seccomp:\s+2$", status, re.M)
+
+
+@pytest.mark.parametrize("action", ["open", "socket", "fork", "exec"])
+def test_a_slot_that_breaks_out_is_killed_and_only_its_job_retried(failing, action):
+    mesh = failing(f"decode:{action}")
+    if not is_filtered(mesh):
+        pytest.skip("this system forbids seccomp filters")
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda seed: post(mesh, seed), range(1200, 1206)))
+    assert [a.status for a in answers] == [200] * 6
+    assert len(events(mesh, "slot ended", how="signal 31 (Bad system call)")) == 1
+
+
+def test_the_sandbox_can_be_required_and_turned_off(mesh):
+    mesh.start(extractor={"slots": 1, "sandbox": "off"})
+    assert not is_filtered(mesh)
+    assert post(mesh, 1250).status == 200
+    mesh.kill("extractor")
+    process = mesh.start_one("extractor", sandbox="perhaps")
+    assert process.wait() != 0
+    assert "sandbox must be auto, require or off" in process.text()
+    process.killed = True
+    mesh.start_one("extractor", sandbox="require")
+    until(lambda: events(mesh, "ready"), "a slot is ready")
+    if not is_filtered(mesh):
+        pytest.skip("this system forbids seccomp filters")
+    assert post(mesh, 1251).status == 200
+
+
+@pytest.mark.parametrize("stage,action", [("decode", "stop"), ("denoise", "stop"),
+                                          ("sift", "spin"), ("answer", "stop")])
+def test_a_slot_in_which_nothing_moves_is_killed_and_its_job_retried(failing, stage, action):
+    mesh = failing(f"{stage}:{action}")
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda seed: post(mesh, seed), range(1300, 1304)))
+    assert [a.status for a in answers] == [200] * 4
+    until(lambda: len(events(mesh, "slot ended", why="does not stop")) == 1, "it is killed")
+    until(lambda: len(mesh.slot_pids()) == 2, "the slot was replaced")
+
+
+def test_a_job_beyond_its_time_is_killed_and_retried(failing):
+    mesh = failing("denoise:endless", job_timeout_ms=1000)
+    assert post(mesh, 1400).status == 200
+    until(lambda: len(events(mesh, "slot ended", why="does not stop")) == 1, "it is killed")
+
+
+def test_a_job_beyond_its_time_that_listens_keeps_its_slot(failing):
+    mesh = failing("denoise:slow", job_timeout_ms=1000, slots=1)
+    slots = mesh.slot_pids()
+    assert post(mesh, 1410).status == 200
+    assert mesh.slot_pids() == slots
+
+
+def test_a_job_beyond_its_time_twice_ends_as_504(failing):
+    mesh = failing("sift:slow", once=False, job_timeout_ms=500)
+    answer = post(mesh, 1420)
+    assert answer.status == 504, answer.body
+    assert post(mesh, 1421).status == 504  # and the slots are still there for the next
+
+
+def test_a_slot_that_allocates_without_end_costs_no_request(failing):
+    limit = 1 << 30
+    mesh = failing("sift:alloc", slot_address_bytes=limit)
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda seed: post(mesh, seed), range(1500, 1504)))
+    assert [a.status for a in answers] == [200] * 4
+    (ended,) = events(mesh, "slot ended", how="signal 6")
+    assert ended["peak_bytes"] < limit
+
+
+def test_a_slot_that_babbles_is_killed_and_its_job_retried(failing):
+    mesh = failing("decode:babble")
+    assert post(mesh, 1510).status == 200
+    assert len(events(mesh, "slot killed", why="speaks nonsense")) == 1
+
+
+def test_a_new_supervisor_starts_clean_after_a_killed_one(mesh):
+    mesh.start()
+    for round in range(3):
+        slots = mesh.slot_pids()
+        mesh.kill("extractor")
+        until(lambda: not [p for p in slots if Path(f"/proc/{p}").exists()], "no orphan")
+        mesh.start_one("extractor")
+        assert post(mesh, 1600 + round).status == 200
+        assert len(mesh.slot_pids()) <= 2
