@@ -149,8 +149,8 @@ bool vision_nlm_floats_make(struct vision_nlm_floats *floats,
 
     const unsigned rows = ((unsigned)plan->weight_last + 63) / 64;
     const unsigned bias = rows * 64 - (unsigned)plan->weight_last;
-    if (rows > 15)
-        return false;
+    if (rows >= 16 || rows * 64 << plan->shift > UINT16_MAX)
+        return false; /* no room for the row that weighs nothing */
     *floats =
         (struct vision_nlm_floats){.limit = (uint16_t)(plan->weight_last << plan->shift),
                                    .bias = (uint16_t)(bias << plan->shift)};
