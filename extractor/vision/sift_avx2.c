@@ -6,7 +6,6 @@
 #if defined(__AVX2__)
 #include <immintrin.h>
 #include <stdbool.h>
-#include <string.h>
 
 #define LANES   8
 #define NAME(x) x##_avx2
@@ -72,10 +71,8 @@ static inline void v_store_int(int32_t *to, vf a)
 /* Two floats from each of two places. */
 static inline __m128 two_pairs(const float *base, const int32_t *at)
 {
-    double low, high;
-    memcpy(&low, base + at[0], sizeof low);
-    memcpy(&high, base + at[1], sizeof high);
-    return _mm_castpd_ps(_mm_set_pd(high, low));
+    return _mm_castsi128_ps(
+        _mm_unpacklo_epi64(_mm_loadu_si64(base + at[0]), _mm_loadu_si64(base + at[1])));
 }
 
 static inline void pairs(const float *base, const int32_t at[8], vf *first, vf *second)
@@ -95,6 +92,7 @@ static inline void v_gather(const float *pixels, ptrdiff_t stride, vf x, vf y, v
     const __m256i row =
         _mm256_mullo_epi32(_mm256_cvttps_epi32(y), _mm256_set1_epi32((int32_t)stride));
     _mm256_storeu_si256((void *)at, _mm256_add_epi32(row, _mm256_cvttps_epi32(x)));
+    __asm__("" : "+m"(at)); /* or gcc takes the places out of the register one by one */
     pairs(pixels, at, p0, p1);
     pairs(pixels + stride, at, q0, q1);
 }

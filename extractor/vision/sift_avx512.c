@@ -6,7 +6,6 @@
 #if defined(__AVX512F__)
 #include <immintrin.h>
 #include <stdbool.h>
-#include <string.h>
 
 #define LANES   16
 #define NAME(x) x##_avx512
@@ -66,10 +65,8 @@ static inline void v_store_int(int32_t *to, vf a)
 /* Two floats from each of two places. */
 static inline __m128 two_pairs(const float *base, const int32_t *at)
 {
-    double low, high;
-    memcpy(&low, base + at[0], sizeof low);
-    memcpy(&high, base + at[1], sizeof high);
-    return _mm_castpd_ps(_mm_set_pd(high, low));
+    return _mm_castsi128_ps(
+        _mm_unpacklo_epi64(_mm_loadu_si64(base + at[0]), _mm_loadu_si64(base + at[1])));
 }
 
 /* Of places 0-1, 4-5, 8-9, 12-13 counted from `at`. */
@@ -97,6 +94,7 @@ static inline void v_gather(const float *pixels, ptrdiff_t stride, vf x, vf y, v
     const __m512i row =
         _mm512_mullo_epi32(_mm512_cvttps_epi32(y), _mm512_set1_epi32((int32_t)stride));
     _mm512_storeu_si512((void *)at, _mm512_add_epi32(row, _mm512_cvttps_epi32(x)));
+    __asm__("" : "+m"(at)); /* or gcc takes the places out of the register one by one */
     pairs(pixels, at, p0, p1);
     pairs(pixels + stride, at, q0, q1);
 }

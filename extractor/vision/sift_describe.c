@@ -18,7 +18,7 @@
 
 #define ANGLES_STEP   0.5 /* sigmas between samples */
 #define ANGLES_WINDOW 1.3 /* sigmas; Lowe says 1.5 */
-#define SQUARE_SIGMAS 3.3 /* side of one of the 4 x 4 squares; Lowe says 3.0 */
+#define SQUARE_SIGMAS 3.5 /* side of one of the 4 x 4 squares; Lowe says 3.0 */
 #define SQUARES_SPAN  5.0 /* squares that the cells cover: 4, and a half on each side */
 #define SQUARE_WINDOW 2.5 /* squares; Lowe says 2.0 */
 #define SQUARES_STEP  (SQUARE_SIGMAS * SQUARES_SPAN / VISION_SIFT_CELLS)
@@ -65,14 +65,20 @@ static ptrdiff_t clamp(ptrdiff_t i, size_t n)
     return i < 0 ? 0 : i >= (ptrdiff_t)n ? (ptrdiff_t)n - 1 : i;
 }
 
-static void copy_row(float *to, const float *from, ptrdiff_t x, size_t n, size_t width)
+/* n samples of a row from x on; beyond its ends, the sample there. */
+static void copy_row(float *to, const float *from, ptrdiff_t x, ptrdiff_t n,
+                     ptrdiff_t width)
 {
-    if (x >= 0 && x + (ptrdiff_t)n <= (ptrdiff_t)width) {
-        memcpy(to, from + x, n * sizeof *to);
-        return;
+    ptrdiff_t i = 0;
+    for (; i < n && x + i < 0; i++)
+        to[i] = from[0];
+    const ptrdiff_t inside = (width - x < n ? width - x : n) - i;
+    if (inside > 0) {
+        memcpy(to + i, from + x + i, (size_t)inside * sizeof *to);
+        i += inside;
     }
-    for (size_t i = 0; i < n; i++)
-        to[i] = from[clamp(x + (ptrdiff_t)i, width)];
+    for (; i < n; i++)
+        to[i] = from[width - 1];
 }
 
 /* The pixels round `point`, beyond the rim those on it; in the ring itself where it holds
@@ -96,7 +102,7 @@ static struct vision_sift_grid grid_round(const struct sift_points *p,
     for (size_t i = 0; i < side; i++)
         copy_row(p->patch + i * side,
                  sift_row(o, point->layer, (size_t)clamp(y + (ptrdiff_t)i, o->height)), x,
-                 side, o->width);
+                 (ptrdiff_t)side, (ptrdiff_t)o->width);
     grid.pixels = p->patch;
     grid.stride = (ptrdiff_t)side;
     return grid;

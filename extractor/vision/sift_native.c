@@ -56,55 +56,6 @@ static size_t arena_bytes(struct sift_stream *s)
     return sift_stream_lay_out(s, NULL) + sizeof(float) * sift_patch_floats(s);
 }
 
-/* ---- the order of the result ---- */
-
-struct ranked {
-    float response, scale, y, x, orientation;
-    uint32_t index;
-};
-
-static int ascending(float a, float b)
-{
-    return (a > b) - (a < b);
-}
-
-static int rank_order(const void *left, const void *right)
-{
-    const struct ranked *a = left, *b = right;
-    int order = ascending(b->response, a->response);
-    if (order == 0)
-        order = ascending(a->scale, b->scale);
-    if (order == 0)
-        order = ascending(a->y, b->y);
-    if (order == 0)
-        order = ascending(a->x, b->x);
-    return order != 0 ? order : ascending(a->orientation, b->orientation);
-}
-
-static int features_out(const struct sift_points *p, struct vision_features *out)
-{
-    size_t count = p->limit > 0 && p->limit < p->count ? p->limit : p->count;
-    struct ranked *ranked = malloc((p->count + 1) * sizeof *ranked); /* never of 0 */
-    struct vision_feature *items = malloc((count + 1) * sizeof *items);
-
-    if (ranked == NULL || items == NULL) {
-        free(ranked);
-        free(items);
-        return -ENOMEM;
-    }
-    for (size_t i = 0; i < p->count; i++) {
-        const struct vision_feature *f = &p->items[i];
-        ranked[i] = (struct ranked){f->response, f->scale,       f->y,
-                                    f->x,        f->orientation, (uint32_t)i};
-    }
-    qsort(ranked, p->count, sizeof *ranked, rank_order);
-    for (size_t i = 0; i < count; i++)
-        items[i] = p->items[ranked[i].index];
-    free(ranked);
-    *out = (struct vision_features){items, count};
-    return 0;
-}
-
 /* ---- the whole ---- */
 
 static int work_run(struct work *w, const struct vision_image *image, char *arena)
@@ -146,7 +97,9 @@ int vision_sift_native(const struct vision_kernels *k, const struct vision_image
 
     int err = w->stream.octaves > 0 ? work_in_arena(w, image) : 0;
     if (err == 0)
-        err = features_out(&w->points, out);
+        err = sift_points_rank(&w->points);
+    if (err == 0)
+        *out = sift_points_take(&w->points);
     sift_points_free(&w->points);
     free(w);
     return err;

@@ -12,8 +12,9 @@
 void sift_points_init(struct sift_points *p, const struct vision_sift_params *params,
                       struct sift_stream *stream)
 {
-    *p = (struct sift_points){.params = params, .stream = stream};
-    if (params->max_features > 0 && params->max_features < VISION_SIFT_FEATURES_MAX)
+    *p = (struct sift_points){
+        .params = params, .stream = stream, .limit = VISION_SIFT_FEATURES_MAX};
+    if (params->max_features > 0 && params->max_features < p->limit)
         p->limit = params->max_features;
     sift_windows_init(&p->windows);
 }
@@ -33,6 +34,7 @@ static int reserve(void **items, size_t *capacity, size_t count, size_t more, si
     if (count + more <= *capacity)
         return 0;
     size_t wanted = *capacity < GROW_FIRST ? GROW_FIRST : *capacity + *capacity / 2;
+    wanted = wanted < count + more ? count + more : wanted;
     void *grown = realloc(*items, wanted * size);
     if (grown == NULL)
         return -ENOMEM;
@@ -71,13 +73,11 @@ static void rise(float *heap, size_t i)
 /* Are there `limit` better ones already? Equals are kept: the final order decides. */
 static bool is_beaten(const struct sift_points *p, float response)
 {
-    return p->limit > 0 && p->best_count == p->limit && response < p->best[0];
+    return p->best_count == p->limit && response < p->best[0];
 }
 
 static int best_add(struct sift_points *p, float response)
 {
-    if (p->limit == 0)
-        return 0;
     if (p->best_count == p->limit) {
         p->best[0] = response;
         sink(p->best, p->best_count, 0);
@@ -147,15 +147,79 @@ int sift_points_on_hit(void *arg, struct sift_octave *o, size_t layer, size_t x,
     return best_add(p, point.response);
 }
 
+/* ---- the order of the result ---- */
+
+struct ranked {
+    float response, scale, y, x, orientation;
+    uint32_t index;
+};
+
+static int ascending(float a, float b)
+{
+    return (a > b) - (a < b);
+}
+
+static int rank_order(const void *left, const void *right)
+{
+    const struct ranked *a = left, *b = right;
+    int order = ascending(b->response, a->response);
+    if (order == 0)
+        order = ascending(a->scale, b->scale);
+    if (order == 0)
+        order = ascending(a->y, b->y);
+    if (order == 0)
+        order = ascending(a->x, b->x);
+    return order != 0 ? order : ascending(a->orientation, b->orientation);
+}
+
+/* Sorts keys, since features are six times as large. */
+int sift_points_rank(struct sift_points *p)
+{
+    const size_t count = p->limit < p->count ? p->limit : p->count;
+    struct ranked *ranked = malloc((p->count + 1) * sizeof *ranked); /* never of 0 */
+    struct vision_feature *items = malloc((count + 1) * sizeof *items);
+
+    if (ranked == NULL || items == NULL) {
+        free(ranked);
+        free(items);
+        return -ENOMEM;
+    }
+    for (size_t i = 0; i < p->count; i++) {
+        const struct vision_feature *f = &p->items[i];
+        ranked[i] = (struct ranked){f->response, f->scale,       f->y,
+                                    f->x,        f->orientation, (uint32_t)i};
+    }
+    qsort(ranked, p->count, sizeof *ranked, rank_order);
+    for (size_t i = 0; i < count; i++)
+        items[i] = p->items[ranked[i].index];
+    free(ranked);
+    free(p->items);
+    p->items = items;
+    p->count = count;
+    p->capacity = count + 1;
+    return 0;
+}
+
+struct vision_features sift_points_take(struct sift_points *p)
+{
+    struct vision_features features = {p->items, p->count};
+    p->items = NULL;
+    p->count = p->capacity = 0;
+    return features;
+}
+
 /* ---- described ---- */
 
 static int point_describe(struct sift_points *p, const struct sift_octave *o,
                           const struct sift_point *point)
 {
-    void *items = p->items;
 
-    if (p->count + SIFT_ANGLES_MAX > VISION_SIFT_FEATURES_MAX)
-        return 0;
+    if (p->count >= 2 * p->limit + GROW_FIRST) {
+        int short_of = sift_points_rank(p);
+        if (short_of < 0)
+            return short_of;
+    }
+    void *items = p->items;
     int err = reserve(&items, &p->capacity, p->count, SIFT_ANGLES_MAX, sizeof *p->items);
     p->items = items;
     if (err < 0)

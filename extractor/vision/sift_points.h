@@ -41,10 +41,11 @@ struct sift_points {
     struct vision_feature *items; /* malloc'd; no order */
     size_t count, capacity;
 
-    /* The responses of the best `limit` keypoints so far, a heap with the least on top;
-     * unused where there is no limit of the caller's. */
+    /* The responses of the best `limit` keypoints so far, a heap with the least on top.
+     */
     float *best; /* malloc'd */
-    size_t best_count, best_capacity, limit;
+    size_t best_count, best_capacity;
+    size_t limit; /* features wanted, >= 1; `items` holds at most 2 * limit + some */
 };
 
 /* Floats that `patch` needs for a stream. */
@@ -59,6 +60,13 @@ void sift_points_free(struct sift_points *p);
 int sift_points_on_hit(void *arg, struct sift_octave *o, size_t layer, size_t x,
                        size_t y);
 int sift_points_on_rows(void *arg, struct sift_octave *o);
+
+/* Sort what is described into the order of sift.h, and cut it to the limit. 0 or -ENOMEM.
+ */
+int sift_points_rank(struct sift_points *p);
+
+/* The described features, from now on the caller's; items is not NULL. */
+struct vision_features sift_points_take(struct sift_points *p);
 
 /* Refine the extremum at a sample; false when it is none. */
 bool sift_refine(const struct sift_octave *o, const struct vision_sift_params *params,

@@ -22,7 +22,7 @@
 
 /* A keypoint looks at most so many of its sigmas, and so many rows more, up and down: the
  * corners of the descriptor's grid. */
-#define SIFT_PATCH_SIGMAS    12.4
+#define SIFT_PATCH_SIGMAS    13.15
 #define SIFT_PATCH_MORE_ROWS 4
 
 /* The latest `capacity` of `done` rows. */
