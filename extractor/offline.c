@@ -2,6 +2,7 @@
 
 #include "extractor/decode/decode.h"
 #include "extractor/pipeline.h"
+#include "extractor/vision/kernels.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -22,6 +23,7 @@ struct request {
     long repeat;
     bool json, help;
     uint64_t pixels_max;
+    unsigned cpu_off;
     struct proto_params params;
 };
 
@@ -41,7 +43,8 @@ static void usage(FILE *to)
           "  --json             print one JSON object\n"
           "  --output FILE      write the feature blob\n"
           "  --denoise-png FILE write the denoised picture, extract no features\n"
-          "  --max-pixels N     refuse a larger picture (64000000)\n\n"
+          "  --max-pixels N     refuse a larger picture (64000000)\n"
+          "  --cpu LEVEL        kernels up to scalar, avx2, avx512 or neon (auto)\n\n"
           "Parameters, as --NAME VALUE or --NAME=VALUE:\n",
           to);
     for (; spec->name != NULL; spec++)
@@ -66,9 +69,20 @@ static int set_number(const char *name, const char *text, uint64_t max, uint64_t
     return 0;
 }
 
-static int set_param(struct request *r, const char *name, const char *text)
+static int set_cpu(struct request *r, const char *text)
+{
+    unsigned allowed;
+    if (vision_cpu_parse(text, &allowed) < 0)
+        return complain(" takes auto, scalar, avx2, avx512 or neon", "--cpu");
+    r->cpu_off = ~allowed;
+    return 0;
+}
+
+static int set_param(struct request *r, char *name, const char *text)
 {
     struct proto_params_error why;
+    for (char *c = name; *c != '\0'; c++)
+        *c = *c == '-' ? '_' : *c;
     if (proto_params_set(&r->params, name, text, &why) == 0)
         return 0;
     fprintf(stderr, "siftmesh-extractor: %s\n", why.detail);
@@ -76,7 +90,7 @@ static int set_param(struct request *r, const char *name, const char *text)
 }
 
 /* `name` without its dashes. */
-static int set_option(struct request *r, const char *name, const char *text)
+static int set_option(struct request *r, char *name, const char *text)
 {
     uint64_t number = 0;
     if (strcmp(name, "image") == 0) {
@@ -87,6 +101,8 @@ static int set_option(struct request *r, const char *name, const char *text)
         r->denoise_png = text;
     } else if (strcmp(name, "max-pixels") == 0) {
         return set_number("--max-pixels", text, UINT32_MAX, &r->pixels_max);
+    } else if (strcmp(name, "cpu") == 0) {
+        return set_cpu(r, text);
     } else if (strcmp(name, "repeat") == 0) {
         int err = set_number("--repeat", text, REPEAT_MAX, &number);
         r->repeat = (long)number;
@@ -287,6 +303,7 @@ static int run_photo(const struct request *r)
         .kind = r->denoise_png != NULL ? PROTO_KIND_DENOISE : PROTO_KIND_FEATURES,
         .params = r->params,
         .pixels_max = r->pixels_max,
+        .cpu_off = r->cpu_off,
     };
     uint8_t *bytes = NULL;
     int code = EX_SOFTWARE;

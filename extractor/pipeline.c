@@ -3,6 +3,9 @@
 #include "extractor/decode/decode.h"
 #include "extractor/vision/kernels.h"
 #include "extractor/vision/sift.h"
+#include "extractor/vision/sift_native.h"
+#include "extractor/vision/sift_select.h"
+#include "proto/mask.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -84,6 +87,11 @@ static struct vision_sift_params sift_params(const struct proto_params *params)
     };
 }
 
+static void kernels_for(const struct extractor_job *job, struct vision_kernels *k)
+{
+    vision_kernels_init(k, vision_cpu_detect() & ~job->cpu_off);
+}
+
 static bool job_denoises(enum proto_kind kind, const struct proto_params *params)
 {
     return kind == PROTO_KIND_DENOISE || params->denoise == PROTO_DENOISE_NLM;
@@ -101,7 +109,9 @@ uint64_t extractor_pipeline_memory_bytes(enum proto_kind kind,
 
     if (job_denoises(kind, params) && stage > peak)
         peak = stage;
-    stage = plane + vision_sift_memory_bytes(width_px, height_px, &sift);
+    stage = plane + (params->sift == PROTO_SIFT_VLFEAT
+                         ? vision_sift_memory_bytes(width_px, height_px, &sift)
+                         : vision_sift_native_memory_bytes(width_px, height_px, &sift));
     if (kind == PROTO_KIND_FEATURES && stage > peak)
         peak = stage;
     return peak;
@@ -123,9 +133,40 @@ static int check_memory(const struct extractor_job *job, const struct decode_inf
     return -1;
 }
 
+/* What a job works on: the picture, and the mask where it has one. */
+struct work {
+    const struct extractor_job *job;
+    struct vision_control *control;
+    struct vision_image image, mask; /* mask.pixels NULL: none */
+    struct extractor_result result;
+};
+
+/* As it is stored, and of the picture's size, which bounds its memory. */
+static int decode_mask(struct work *w, const uint8_t *bytes, size_t size,
+                       struct extractor_error *error)
+{
+    const size_t width = w->image.width_px, height = w->image.height_px;
+    const struct decode_options options = {.pixels_max = width * height,
+                                           .control = w->control};
+    struct decode_info info;
+    struct decode_error why;
+
+    if (decode_probe(bytes, size, &info, &why) < 0)
+        return fail_decode(error, &why);
+    if (info.width_px != width || info.height_px != height)
+        return fail(error, PROTO_STATUS_UNDECODABLE,
+                    "The mask has %" PRIu32 " x %" PRIu32
+                    " pixels, the picture %zu x %zu; they are to be equal.",
+                    info.width_px, info.height_px, width, height);
+    return decode_image(bytes, size, &options, &w->mask, &why) < 0
+               ? fail_decode(error, &why)
+               : 0;
+}
+
 /* The size is judged before the memory, for the sake of the clearer sentence. */
-static int decode(const struct extractor_job *job, struct vision_control *control,
-                  struct vision_image *out, struct extractor_error *error)
+static int decode_picture(const struct extractor_job *job, size_t size,
+                          struct vision_control *control, struct vision_image *out,
+                          struct extractor_error *error)
 {
     const struct decode_options options = {
         .pixels_max = job->pixels_max,
@@ -135,20 +176,32 @@ static int decode(const struct extractor_job *job, struct vision_control *contro
     struct decode_info info;
     struct decode_error why;
 
-    if (decode_probe(job->image, job->image_bytes, &info, &why) < 0)
+    if (decode_probe(job->image, size, &info, &why) < 0)
         return fail_decode(error, &why);
     bool in_bounds = (uint64_t)info.width_px * info.height_px <= job->pixels_max;
     if (in_bounds && check_memory(job, &info, error) < 0)
         return -1;
-    if (decode_image(job->image, job->image_bytes, &options, out, &why) < 0)
+    if (decode_image(job->image, size, &options, out, &why) < 0)
         return fail_decode(error, &why);
     return 0;
 }
 
+static int decode(struct work *w, struct extractor_error *error)
+{
+    const struct extractor_job *job = w->job;
+    size_t picture = job->image_bytes, mask = 0;
+    bool masked = proto_mask_split(job->image, job->image_bytes, &picture, &mask);
+
+    if (decode_picture(job, picture, w->control, &w->image, error) < 0)
+        return -1;
+    return masked ? decode_mask(w, job->image + picture, mask, error) : 0;
+}
+
 /* Replace `image` by its denoised self. 0, or a negative errno. */
-static int denoise(const struct proto_params *params, struct vision_control *control,
+static int denoise(const struct extractor_job *job, struct vision_control *control,
                    struct vision_image *image)
 {
+    const struct proto_params *params = &job->params;
     const struct vision_nlm_params nlm = {
         .h = params->h,
         .template_px = (unsigned)params->template,
@@ -159,7 +212,7 @@ static int denoise(const struct proto_params *params, struct vision_control *con
     size_t bytes = vision_nlm_scratch_bytes();
     int err = -ENOMEM;
 
-    vision_kernels_init(&kernels, vision_cpu_detect());
+    kernels_for(job, &kernels);
     bytes += SCRATCH_ALIGN - bytes % SCRATCH_ALIGN;
     void *scratch = aligned_alloc(SCRATCH_ALIGN, bytes);
     if (scratch != NULL)
@@ -210,37 +263,59 @@ static int blob_from(const struct extractor_job *job,
     return 0;
 }
 
-static int features(const struct extractor_job *job, const struct vision_image *image,
-                    struct vision_control *control, struct extractor_result *result)
+static int find(const struct work *w, const struct vision_sift_params *params,
+                struct vision_features *found)
 {
-    const struct vision_sift_params params = sift_params(&job->params);
+    struct vision_kernels kernels;
+
+    if (w->job->params.sift == PROTO_SIFT_VLFEAT)
+        return vision_sift(&w->image, params, w->control, found);
+    kernels_for(w->job, &kernels);
+    return vision_sift_native(&kernels, &w->image, params, w->control, found);
+}
+
+static int features(struct work *w)
+{
+    struct vision_sift_params params = sift_params(&w->job->params);
+    const struct vision_sift_choice choice = {
+        .mask = w->mask.pixels != NULL ? &w->mask : NULL,
+        .max_features = params.max_features,
+        .spread = w->job->params.spread != 0,
+    };
     struct vision_features found = {0};
-    int err = vision_sift(image, &params, control, &found);
+
+    /* Where others than the strongest are chosen, all have to be there first. */
+    if (choice.mask != NULL || choice.spread)
+        params.max_features = 0;
+    int err = find(w, &params, &found);
     if (err == 0)
-        err = blob_from(job, &found, result);
+        err = vision_sift_select(&found, w->image.width_px, w->image.height_px, &choice);
+    if (err == 0)
+        err = blob_from(w->job, &found, &w->result);
     vision_features_free(&found);
     return err;
 }
 
 /* The stages after decoding. 0, or a negative errno. */
-static int work(const struct extractor_job *job, struct vision_control *control,
-                struct vision_image *image, struct extractor_result *result)
+static int work(struct work *w)
 {
+    const struct extractor_job *job = w->job;
     uint64_t start = now_us();
+
     if (job_denoises(job->kind, &job->params)) {
-        int err = denoise(&job->params, control, image);
+        int err = denoise(job, w->control, &w->image);
         if (err < 0)
             return err;
-        result->denoise_us = now_us() - start;
+        w->result.denoise_us = now_us() - start;
     }
-    if (vision_step(control))
+    if (vision_step(w->control))
         return -ECANCELED;
     if (job->kind == PROTO_KIND_DENOISE)
-        return decode_png_write(image, control, &result->bytes, &result->size);
+        return decode_png_write(&w->image, w->control, &w->result.bytes, &w->result.size);
 
     start = now_us();
-    int err = features(job, image, control, result);
-    result->sift_us = now_us() - start;
+    int err = features(w);
+    w->result.sift_us = now_us() - start;
     return err;
 }
 
@@ -248,24 +323,24 @@ int extractor_pipeline_run(const struct extractor_job *job,
                            struct vision_control *control, struct extractor_result *out,
                            struct extractor_error *error)
 {
-    struct extractor_result result = {0};
-    struct vision_image image = {0};
+    struct work w = {.job = job, .control = control};
     uint64_t start = now_us();
+    int code = decode(&w, error);
 
-    if (decode(job, control, &image, error) < 0)
-        return -1;
-    result.decode_us = now_us() - start;
-    result.width_px = (uint32_t)image.width_px;
-    result.height_px = (uint32_t)image.height_px;
-
-    int err = work(job, control, &image, &result);
-    decode_image_free(&image);
-    if (err < 0) {
-        extractor_result_free(&result);
-        return fail_errno(error, err);
+    if (code == 0) {
+        w.result.decode_us = now_us() - start;
+        w.result.width_px = (uint32_t)w.image.width_px;
+        w.result.height_px = (uint32_t)w.image.height_px;
+        int err = work(&w);
+        code = err < 0 ? fail_errno(error, err) : 0;
     }
-    *out = result;
-    return 0;
+    decode_image_free(&w.image);
+    decode_image_free(&w.mask);
+    if (code < 0)
+        extractor_result_free(&w.result);
+    else
+        *out = w.result;
+    return code;
 }
 
 void extractor_result_free(struct extractor_result *result)

@@ -19,7 +19,7 @@
 struct extractor_job {
     enum proto_kind kind;
     const uint8_t *image; /* borrowed; the bytes a client sent */
-    size_t image_bytes;
+    size_t image_bytes;   /* may end with a mask, proto/mask.h */
     uint8_t
         image_sha256[PROTO_DIGEST_BYTES]; /* of `image`, trusted, copied to the blob */
     uint8_t key[PROTO_DIGEST_BYTES];
@@ -27,6 +27,7 @@ struct extractor_job {
     uint64_t pixels_max; /* refuse a larger picture from its header */
     uint64_t
         memory_max; /* bytes; refuse from the header what would need more; 0: no limit */
+    unsigned cpu_off; /* bits of enum vision_cpu that are not to be used; 0: all may be */
 };
 
 struct extractor_result {

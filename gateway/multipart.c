@@ -97,7 +97,7 @@ int gateway_multipart_init(struct gateway_multipart *multipart, const char *cont
 
     multipart->state = PREAMBLE;
     multipart->header_size = 0;
-    multipart->has_file = false;
+    multipart->has_file = multipart->in_mask = false;
     multipart->detail[0] = '\0';
     if (find_param(content_type, "boundary", boundary, sizeof boundary) < 0 ||
         !is_boundary(boundary))
@@ -120,8 +120,10 @@ static int refuse_field(struct gateway_multipart *multipart, const char *name)
         shown[size] = c < ' ' || c > '~' || c == '"' || c == '\\' ? '?' : c;
     }
     shown[size] = '\0';
-    snprintf(multipart->detail, sizeof multipart->detail,
-             "the form has a field '%s'; only one field 'file' is known here", shown);
+    snprintf(
+        multipart->detail, sizeof multipart->detail,
+        "the form has a field '%s'; known are 'file' and, after it, 'mask', once each",
+        shown);
     return -EINVAL;
 }
 
@@ -138,10 +140,12 @@ static int check_disposition(struct gateway_multipart *multipart, const char *va
     if (err < 0)
         return fail(multipart, err == -ENOENT ? "a part of the form has no name"
                                               : "a part's name cannot be read");
-    if (strcmp(name, "file") != 0)
+    if (strcmp(name, "mask") == 0 && multipart->has_file && !multipart->in_mask) {
+        multipart->in_mask = true;
+        return 0;
+    }
+    if (strcmp(name, "file") != 0 || multipart->has_file)
         return refuse_field(multipart, name);
-    if (multipart->has_file)
-        return fail(multipart, "the form has more than one field 'file'");
     multipart->has_file = true;
     return 0;
 }

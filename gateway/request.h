@@ -27,6 +27,7 @@ struct gateway_request {
     enum proto_priority priority;
     struct gateway_body body;
     struct gateway_multipart *multipart; /* NULL: the body is the picture */
+    uint64_t mask_bytes;                 /* of a form's mask, behind the picture */
     EVP_MD_CTX *digest;                  /* kept over reuse */
     uint8_t image_sha256[PROTO_DIGEST_BYTES];
     uint8_t key[PROTO_DIGEST_BYTES];

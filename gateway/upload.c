@@ -1,5 +1,7 @@
 #include "gateway/upload.h"
 
+#include "proto/mask.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +19,7 @@ static const char *const media[] = {
     "image/x-portable-pixmap",
     "image/x-portable-bitmap",
     "application/octet-stream",
+    "application/x-www-form-urlencoded", /* what curl says unless it is told otherwise */
 };
 #define MEDIA_CHOICES                                                                    \
     "image/jpeg, image/png, image/webp, image/x-portable-anymap, "                       \
@@ -131,15 +134,23 @@ bool gateway_upload_begin(struct gateway_request *request)
 
 /* ---- the body ------------------------------------------------------------------- */
 
-static int take(void *arg, const uint8_t *bytes, size_t size)
+static int append(struct gateway_request *request, const uint8_t *bytes, size_t size)
 {
-    struct gateway_request *request = arg;
     int err = gateway_body_append(&request->body, bytes, size,
                                   request->gateway->options->body_bytes_max);
 
     if (err == 0 && EVP_DigestUpdate(request->digest, bytes, size) != 1)
         err = -ENOMEM;
     return err;
+}
+
+static int take_field(void *arg, const uint8_t *bytes, size_t size)
+{
+    struct gateway_request *request = arg;
+
+    if (request->multipart->in_mask)
+        request->mask_bytes += size;
+    return append(request, bytes, size);
 }
 
 static void refuse_piece(struct gateway_request *request, int err, size_t size)
@@ -161,13 +172,24 @@ static void refuse_piece(struct gateway_request *request, int err, size_t size)
 void gateway_upload_feed(struct gateway_request *request, const uint8_t *bytes,
                          size_t size)
 {
-    int err =
-        request->multipart == NULL
-            ? take(request, bytes, size)
-            : gateway_multipart_feed(request->multipart, bytes, size, take, request);
+    int err = request->multipart == NULL
+                  ? append(request, bytes, size)
+                  : gateway_multipart_feed(request->multipart, bytes, size, take_field,
+                                           request);
 
     if (err < 0)
         refuse_piece(request, err, size);
+}
+
+/* Picture and mask become one run of bytes, proto/mask.h. */
+static int end_mask(struct gateway_request *request)
+{
+    uint8_t trailer[PROTO_MASK_TRAILER_BYTES];
+
+    if (request->mask_bytes == 0)
+        return 0;
+    proto_mask_trailer(request->mask_bytes, trailer);
+    return append(request, trailer, sizeof trailer);
 }
 
 bool gateway_upload_finish(struct gateway_request *request)
@@ -181,6 +203,16 @@ bool gateway_upload_finish(struct gateway_request *request)
     if (request->body.size == 0) {
         gateway_request_refuse(request, &empty,
                                "the body is empty; it is to be a picture");
+        return false;
+    }
+    if (request->multipart != NULL && request->multipart->in_mask &&
+        request->mask_bytes == 0) {
+        gateway_request_refuse(request, &empty, "the form's mask is empty");
+        return false;
+    }
+    int err = end_mask(request);
+    if (err < 0) {
+        refuse_piece(request, err, PROTO_MASK_TRAILER_BYTES);
         return false;
     }
     if (EVP_DigestFinal_ex(request->digest, request->image_sha256, NULL) != 1)

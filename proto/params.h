@@ -21,6 +21,7 @@ struct proto_params {
 enum { PROTO_DENOISE_NLM, PROTO_DENOISE_NONE };
 enum { PROTO_NORM_L2, PROTO_NORM_ROOT };
 enum { PROTO_ORIENT_EXIF, PROTO_ORIENT_STORED };
+enum { PROTO_SIFT_NATIVE, PROTO_SIFT_VLFEAT };
 
 /* Canonical size: 1 version byte, then 4 bytes an INT, 8 a NUM, 1 a CHOICE. */
 enum {

@@ -24,19 +24,20 @@ HELLO, WELCOME, SUBMIT, ACCEPT, FINAL, REJECT = 1, 2, 3, 4, 5, 6
 PING, PONG, BYE, STATS = 8, 9, 10, 24
 NORMAL = 1
 OK, MISS = 0, 20
-ALGORITHM = b"siftmesh-1:nlm1:vlfeat-0.9.21"
+ALGORITHM = b"siftmesh-2:nlm1:sift1:vlfeat-0.9.21"
 KINDS = {"features": 1, "denoise": 2}
 
 # proto/params.tbl: name, packing, default; choices are indices.
 CHOICES = {
     "denoise": ("nlm", "none"), "upright": (0, 1), "norm": ("l2", "root"),
-    "orient": ("exif", "stored"),
+    "orient": ("exif", "stored"), "sift": ("native", "vlfeat"), "spread": (0, 1),
 }
 PARAMETERS = (
     ("denoise", "B", "nlm"), ("h", "d", 10.0), ("template", "i", 7), ("search", "i", 21),
     ("first_octave", "i", -1), ("octave_layers", "i", 3), ("contrast", "d", 0.04),
     ("edge", "d", 10.0), ("sigma", "d", 1.6), ("max_features", "i", 0),
     ("upright", "B", 0), ("norm", "B", "l2"), ("orient", "B", "exif"),
+    ("sift", "B", "native"), ("spread", "B", 0),
 )
 
 

@@ -57,15 +57,16 @@ def body_value(index, kind, name, limit):
 
 
 def params(denoise=0, h=10.0, template=7, search=21, first_octave=-1, octave_layers=3,
-           contrast=0.04, edge=10.0, sigma=1.6, max_features=0, upright=0, norm=0, orient=0):
-    return struct.pack("<BBdiiiidddiBBB", 1, denoise, h, template, search, first_octave,
+           contrast=0.04, edge=10.0, sigma=1.6, max_features=0, upright=0, norm=0, orient=0,
+           sift=0, spread=0):
+    return struct.pack("<BBdiiiidddiBBBBB", 1, denoise, h, template, search, first_octave,
                        octave_layers, contrast, edge, sigma, max_features, upright, norm,
-                       orient)
+                       orient, sift, spread)
 
 
 OTHER_PARAMS = dict(denoise=1, h=0.5, template=3, search=35, first_octave=4,
                     octave_layers=10, contrast=0.0, edge=1000.0, sigma=0.6,
-                    max_features=1000000, upright=1, norm=1, orient=1)
+                    max_features=1000000, upright=1, norm=1, orient=1, sift=1, spread=1)
 
 
 def key(image, kind, canonical):
@@ -78,7 +79,7 @@ DESCRIPTORS = [list(range(128)), [255 - i for i in range(128)]]
 IMAGE = hashlib.sha256(b"picture").digest()
 PARAMS_JSON = dict(denoise="nlm", h=10, template=7, search=21, first_octave=-1,
                    octave_layers=3, contrast=0.04, edge=10, sigma=1.6, max_features=0,
-                   upright=0, norm="l2", orient="exif")
+                   upright=0, norm="l2", orient="exif", sift="native", spread=0)
 
 
 def blob():

@@ -128,7 +128,7 @@ def test_full_queues_are_503_with_retry_after(mesh):
     from concurrent.futures import ThreadPoolExecutor
     pictures = [encoded(".png", seed=40 + i) for i in range(8)]
     with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(lambda p: mesh.post("/v1/features", p), pictures))
+        answers = list(pool.map(lambda p: mesh.post("/v1/features?sift=vlfeat", p), pictures))
     assert {a.status for a in answers} == {200, 503}
     for answer in answers:
         if answer.status == 503:
@@ -139,7 +139,7 @@ def test_full_queues_are_503_with_retry_after(mesh):
 def test_a_request_out_of_time_is_504(mesh):
     mesh.start(gateway={"request_timeout_ms": 150}, extractor={"slots": 1})
     large = encoded(".png", width=1600, height=1200, seed=50)
-    problem(mesh.post("/v1/features", large), 504, "deadline_exceeded")
+    problem(mesh.post("/v1/features?sift=vlfeat", large), 504, "deadline_exceeded")
     small = encoded(".png", width=48, height=48, seed=51)
     until(lambda: mesh.post("/v1/features", small).status == 200,
           "the slot is free again after the abort")

@@ -20,9 +20,30 @@ def extractor_jobs_done(mesh):
     return mesh.counter("monitor", "siftmesh_extractor_jobs_done_total")
 
 
-def post_many(mesh, pictures, workers=16):
+# VLFeat takes long enough for a test to see a job running.
+SLOW = "/v1/features?sift=vlfeat"
+
+
+def post_many(mesh, pictures, workers=16, path="/v1/features"):
     with ThreadPoolExecutor(workers) as pool:
-        return list(pool.map(lambda p: mesh.post("/v1/features", p), pictures))
+        return list(pool.map(lambda p: mesh.post(path, p), pictures))
+
+
+class Load:
+    """Requests for slow pictures on their way, in a thread; join() gives the answers."""
+
+    def __init__(self, mesh, pictures):
+        self.answers = []
+        self.thread = threading.Thread(
+            target=lambda: self.answers.extend(post_many(mesh, pictures, path=SLOW)))
+        self.thread.start()
+
+    def running(self):
+        return self.thread.is_alive()
+
+    def join(self):
+        self.thread.join()
+        return self.answers
 
 
 def test_a_thousand_identical_requests_compute_one_picture(mesh):
@@ -81,15 +102,12 @@ def test_a_killed_slot_costs_no_request(mesh):
     pictures = [encoded(".png", seed=70 + i, width=500, height=400) for i in range(12)]
     before = set(mesh.slot_pids())
     assert len(before) == 2
-    answers = []
-    thread = threading.Thread(target=lambda: answers.extend(post_many(mesh, pictures)))
-    thread.start()
+    load = Load(mesh, pictures)
     until(lambda: mesh.status()["services"]["extract"]["running"] == 2, "both slots work")
     for pid in before:
         import os
         os.kill(pid, signal.SIGKILL)
-    thread.join()
-    assert [a.status for a in answers] == [200] * len(pictures)
+    assert [a.status for a in load.join()] == [200] * len(pictures)
     until(lambda: len(mesh.slot_pids()) == 2, "the slots were replaced")
     assert not before & set(mesh.slot_pids())
 
@@ -98,27 +116,21 @@ def test_a_killed_slot_costs_no_request(mesh):
 def test_a_killed_worker_that_comes_back_costs_no_request(mesh, name):
     mesh.start(extractor={"slots": 2})
     pictures = [encoded(".png", seed=90 + i, width=400, height=300) for i in range(8)]
-    answers = []
-    thread = threading.Thread(target=lambda: answers.extend(post_many(mesh, pictures)))
-    thread.start()
+    load = Load(mesh, pictures)
     until(lambda: mesh.status()["services"]["extract"]["running"] > 0, "work has begun")
     mesh.kill(name)
     mesh.start_one(name)
-    thread.join()
-    assert [a.status for a in answers] == [200] * len(pictures)
+    assert [a.status for a in load.join()] == [200] * len(pictures)
 
 
 def test_a_restarted_broker_costs_no_request(mesh):
     mesh.start(extractor={"slots": 2})
     pictures = [encoded(".png", seed=110 + i, width=400, height=300) for i in range(8)]
-    answers = []
-    thread = threading.Thread(target=lambda: answers.extend(post_many(mesh, pictures)))
-    thread.start()
+    load = Load(mesh, pictures)
     until(lambda: mesh.status()["services"]["extract"]["running"] > 0, "work has begun")
     mesh.kill("broker")
     mesh.start_one("broker")
-    thread.join()
-    assert [a.status for a in answers] == [200] * len(pictures)
+    assert [a.status for a in load.join()] == [200] * len(pictures)
 
 
 @pytest.mark.parametrize("name", ["gateway", "extractor", "broker", "cacher"])
@@ -134,8 +146,8 @@ def test_sigterm_under_load_loses_no_accepted_request(mesh, name):
         except ConnectionRefusedError:
             return 503  # never accepted
         with s:
-            s.sendall(b"POST /v1/features HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
-                      b"Content-Length: %d\r\n\r\n" % len(picture) + picture)
+            s.sendall(f"POST {SLOW} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n".encode()
+                      + b"Content-Length: %d\r\n\r\n" % len(picture) + picture)
             data = b"".join(iter(lambda: s.recv(1 << 20), b""))
         assert data, "an accepted request was lost"
         return int(data.split()[1])
@@ -159,10 +171,10 @@ def test_sigterm_under_load_loses_no_accepted_request(mesh, name):
 
 def test_a_client_that_leaves_cancels_its_job(mesh):
     mesh.start(extractor={"slots": 1})
-    picture = encoded(".png", seed=150, width=1600, height=1200)
+    picture = encoded(".png", seed=150, **LARGE)
     s = socket.create_connection(("127.0.0.1", mesh.port()), timeout=60)
-    s.sendall(b"POST /v1/features HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
-              % len(picture) + picture)
+    s.sendall(f"POST {SLOW} HTTP/1.1\r\nHost: x\r\n".encode()
+              + b"Content-Length: %d\r\n\r\n" % len(picture) + picture)
     until(lambda: mesh.status()["services"]["extract"]["running"] == 1, "the job runs")
     slot = mesh.slot_pids()
     s.close()
@@ -190,14 +202,11 @@ def test_scaling_is_seen_in_processes_and_memory(mesh):
     mesh.command("scale", 6)
     until(lambda: len(mesh.slot_pids()) == 6, "six slots live")
     pictures = [encoded(".png", seed=160 + i, width=600, height=500) for i in range(12)]
-    answers, six = [], 0
-    thread = threading.Thread(target=lambda: answers.extend(post_many(mesh, pictures)))
-    thread.start()
+    load, six = Load(mesh, pictures), 0
     everybody = mesh.slot_pids()
-    while thread.is_alive():
+    while load.running():
         six = max(six, resident_bytes(everybody))
-    thread.join()
-    assert {a.status for a in answers} == {200}
+    assert {a.status for a in load.join()} == {200}
     mesh.command("scale", 1)
     until(lambda: len(mesh.slot_pids()) == 1, "one slot lives")
     until(lambda: resident_bytes(everybody) < six / 6, "their memory has gone back")
@@ -216,13 +225,10 @@ def test_a_target_ends_with_its_time_to_live(mesh):
 def test_scaling_down_lets_the_job_in_hand_finish(mesh):
     mesh.start(extractor={"slots": 2})
     pictures = [encoded(".png", seed=180 + i, width=600, height=500) for i in range(4)]
-    answers = []
-    thread = threading.Thread(target=lambda: answers.extend(post_many(mesh, pictures)))
-    thread.start()
+    load = Load(mesh, pictures)
     until(lambda: mesh.status()["services"]["extract"]["running"] == 2, "both slots work")
     mesh.command("scale", 1)
-    thread.join()
-    assert [a.status for a in answers] == [200] * 4
+    assert [a.status for a in load.join()] == [200] * 4
 
 
 def test_a_drained_slot_is_replaced(mesh):
@@ -371,7 +377,8 @@ def test_killing_the_supervisor_ends_its_slots(mesh):
 
 def test_time_in_queue_is_told(mesh):
     mesh.start(extractor={"slots": 1})
-    answers = post_many(mesh, [encoded(".png", seed=400 + i, **LARGE) for i in range(3)], 3)
+    pictures = [encoded(".png", seed=400 + i, **LARGE) for i in range(3)]
+    answers = post_many(mesh, pictures, 3, SLOW)
     queues = sorted(float(re.search(r"queue;dur=([0-9.]+)", a.headers["server-timing"]).group(1))
                     for a in answers)
     assert queues[-1] > queues[0]

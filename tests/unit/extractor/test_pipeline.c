@@ -1,6 +1,7 @@
 #include "extractor/pipeline.h"
 
 #include "extractor/decode/decode.h"
+#include "proto/mask.h"
 #include "tests/unit/extractor/scene.h"
 
 #include <setjmp.h>
@@ -9,6 +10,9 @@
 #include <stddef.h>
 
 #include <cmocka.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
 
 enum { W = 120, H = 90 };
 
@@ -190,11 +194,21 @@ static void a_picture_that_needs_too_much_memory_is_refused_from_its_header(void
     free((void *)job.image);
 }
 
-static void doubling_and_layers_raise_the_estimate_of_memory(void **state)
+static void twelve_megapixels_need_less_than_250_mb(void **state)
 {
     (void)state;
     struct proto_params params;
     proto_params_init(&params);
+    assert_true(extractor_pipeline_memory_bytes(PROTO_KIND_FEATURES, &params, 4000, 3000,
+                                                8) < 250000000u);
+}
+
+static void doubling_and_layers_raise_vlfeats_estimate_of_memory(void **state)
+{
+    (void)state;
+    struct proto_params params;
+    proto_params_init(&params);
+    params.sift = PROTO_SIFT_VLFEAT;
     uint64_t usual =
         extractor_pipeline_memory_bytes(PROTO_KIND_FEATURES, &params, 4000, 3000, 8);
     assert_true(usual > 4000000000u && usual < 5000000000u); /* 12 Mpx: 4.3 GB */
@@ -221,16 +235,101 @@ static void a_cancelled_job_ends_as_cancelled(void **state)
     }
 }
 
+/* The job's picture with a mask that keeps the columns from `from` on. */
+static void put_mask(struct extractor_job *job, size_t width_px, size_t from)
+{
+    uint8_t pixels[2 * W * H] = {0}, *mask, *together;
+    struct vision_image image = {pixels, width_px, H, width_px, 8};
+    size_t size;
+
+    for (size_t i = 0; i < width_px * H; i++)
+        pixels[i] = i % width_px >= from;
+    assert_int_equal(decode_png_write(&image, NULL, &mask, &size), 0);
+    together = malloc(job->image_bytes + size + PROTO_MASK_TRAILER_BYTES);
+    memcpy(together, job->image, job->image_bytes);
+    memcpy(together + job->image_bytes, mask, size);
+    proto_mask_trailer(size, together + job->image_bytes + size);
+    free((void *)job->image);
+    free(mask);
+    job->image = together;
+    job->image_bytes += size + PROTO_MASK_TRAILER_BYTES;
+}
+
+static void a_mask_keeps_what_is_inside_and_then_the_cap_is_applied(void **state)
+{
+    (void)state;
+    for (int sift = PROTO_SIFT_NATIVE; sift <= PROTO_SIFT_VLFEAT; sift++) {
+        struct extractor_job job = spots_job(PROTO_KIND_FEATURES, 8);
+        struct proto_blob all, some;
+        job.params.sift = (uint8_t)sift;
+        struct extractor_result whole = run(&job);
+        assert_int_equal(proto_blob_decode(whole.bytes, whole.size, &all), 0);
+
+        put_mask(&job, W, W / 2);
+        job.params.max_features = 3;
+        struct extractor_result kept = run(&job);
+        assert_int_equal(proto_blob_decode(kept.bytes, kept.size, &some), 0);
+        assert_int_equal(some.count, 3);
+
+        /* The first three of all that lie in the right half. */
+        uint32_t n = 0;
+        for (uint32_t i = 0; i < all.count && n < some.count; i++) {
+            float a[PROTO_KEYPOINT_FLOATS], b[PROTO_KEYPOINT_FLOATS];
+            proto_blob_keypoint(&all, i, a);
+            if (a[0] < (float)W / 2 - 0.5f)
+                continue;
+            proto_blob_keypoint(&some, n++, b);
+            assert_memory_equal(a, b, sizeof a);
+        }
+        assert_int_equal(n, 3);
+        extractor_result_free(&whole);
+        extractor_result_free(&kept);
+        free((void *)job.image);
+    }
+}
+
+static void a_mask_of_another_size_is_refused_with_both_sizes(void **state)
+{
+    (void)state;
+    struct extractor_job job = spots_job(PROTO_KIND_FEATURES, 8);
+    put_mask(&job, W - 1, 0);
+    struct extractor_error error = refuse(&job, NULL);
+    assert_int_equal(error.status, PROTO_STATUS_UNDECODABLE);
+    assert_non_null(strstr(error.detail, "119 x 90"));
+    assert_non_null(strstr(error.detail, "120 x 90"));
+    free((void *)job.image);
+}
+
+static void every_level_of_kernels_gives_the_same_bytes(void **state)
+{
+    (void)state;
+    struct extractor_job job = spots_job(PROTO_KIND_FEATURES, 8);
+    struct extractor_result fast = run(&job);
+    for (unsigned off = 1; off < 4; off++) {
+        job.cpu_off = off == 3 ? UINT_MAX : off;
+        struct extractor_result slow = run(&job);
+        assert_int_equal(slow.size, fast.size);
+        assert_memory_equal(slow.bytes, fast.bytes, fast.size);
+        extractor_result_free(&slow);
+    }
+    extractor_result_free(&fast);
+    free((void *)job.image);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_mask_keeps_what_is_inside_and_then_the_cap_is_applied),
+        cmocka_unit_test(a_mask_of_another_size_is_refused_with_both_sizes),
+        cmocka_unit_test(every_level_of_kernels_gives_the_same_bytes),
         cmocka_unit_test(features_come_as_a_blob_that_says_whose_they_are),
         cmocka_unit_test(the_parameters_reach_their_stages),
         cmocka_unit_test(two_runs_give_the_same_bytes),
         cmocka_unit_test(denoise_gives_a_png_of_the_same_shape),
         cmocka_unit_test(each_kind_of_bad_picture_has_its_status),
         cmocka_unit_test(a_picture_that_needs_too_much_memory_is_refused_from_its_header),
-        cmocka_unit_test(doubling_and_layers_raise_the_estimate_of_memory),
+        cmocka_unit_test(twelve_megapixels_need_less_than_250_mb),
+        cmocka_unit_test(doubling_and_layers_raise_vlfeats_estimate_of_memory),
         cmocka_unit_test(a_cancelled_job_ends_as_cancelled),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -43,6 +43,7 @@ static int parse(const char *type, const char *body, size_t run, struct sunk *su
 
 #define TYPE "multipart/form-data; boundary=XyZ"
 #define HEAD "--XyZ\r\nContent-Disposition: form-data; name=\"file\"\r\n\r\n"
+#define MASK "--XyZ\r\nContent-Disposition: form-data; name=\"mask\"\r\n\r\n"
 #define TAIL "\r\n--XyZ--\r\n"
 
 static void the_file_comes_out_however_the_body_is_cut(void **state)
@@ -122,6 +123,20 @@ static void a_truncated_form_is_refused_wherever_it_ends(void **state)
     }
 }
 
+static void a_mask_follows_its_file(void **state)
+{
+    struct gateway_multipart multipart;
+    struct sunk sunk;
+
+    (void)state;
+    assert_int_equal(parse(TYPE, HEAD "picture" TAIL, 3, &sunk, &multipart), 0);
+    assert_false(multipart.in_mask);
+    assert_int_equal(
+        parse(TYPE, HEAD "picture\r\n" MASK "mask" TAIL, 3, &sunk, &multipart), 0);
+    assert_true(multipart.in_mask);
+    assert_string_equal(sunk.bytes, "picturemask");
+}
+
 static void refuses(const char *type, const char *body, const char *why)
 {
     struct gateway_multipart multipart;
@@ -134,12 +149,13 @@ static void refuses(const char *type, const char *body, const char *why)
 static void other_fields_are_refused_by_name(void **state)
 {
     (void)state;
-    refuses(TYPE, "--XyZ\r\nContent-Disposition: form-data; name=\"mask\"\r\n\r\nx" TAIL,
-            "'mask'");
+    refuses(TYPE, MASK "x" TAIL, "'mask'"); /* before the file */
+    refuses(TYPE, HEAD "a\r\n" MASK "b\r\n" MASK "c" TAIL, "'mask'");
+    refuses(TYPE, HEAD "a\r\n" MASK "b\r\n" HEAD "c" TAIL, "'file'");
     refuses(TYPE,
             "--XyZ\r\nContent-Disposition: form-data; name=\"a\x01\xff'\"\r\n\r\n" TAIL,
             "'a?\?''");
-    refuses(TYPE, HEAD "a\r\n" HEAD "b" TAIL, "more than one");
+    refuses(TYPE, HEAD "a\r\n" HEAD "b" TAIL, "'file'");
     refuses(TYPE, "--XyZ--\r\n", "no field 'file'");
 }
 
@@ -256,6 +272,7 @@ int main(void)
         cmocka_unit_test(an_empty_file_is_a_form_with_nothing_in_it),
         cmocka_unit_test(a_boundary_may_be_quoted_and_padded),
         cmocka_unit_test(a_truncated_form_is_refused_wherever_it_ends),
+        cmocka_unit_test(a_mask_follows_its_file),
         cmocka_unit_test(other_fields_are_refused_by_name),
         cmocka_unit_test(a_part_without_a_readable_name_is_refused),
         cmocka_unit_test(huge_headers_and_nuls_in_them_are_refused),

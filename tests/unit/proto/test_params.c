@@ -26,7 +26,9 @@ static struct proto_params other(void)
                                            {"max_features", "1000000"},
                                            {"sigma", "0.60"},
                                            {"upright", "1"},
-                                           {"norm", "root"}};
+                                           {"norm", "root"},
+                                           {"sift", "vlfeat"},
+                                           {"spread", "1"}};
     struct proto_params params = defaults();
     struct proto_params_error error;
 
@@ -49,7 +51,7 @@ static void the_defaults_are_those_of_the_api(void **state)
                         "\"first_octave\":-1,\"octave_layers\":3,"
                         "\"contrast\":0.04,\"edge\":10,\"sigma\":1.6,"
                         "\"max_features\":0,\"upright\":0,\"norm\":\"l2\","
-                        "\"orient\":\"exif\"}");
+                        "\"orient\":\"exif\",\"sift\":\"native\",\"spread\":0}");
 }
 
 static void parameters_are_encoded_as_their_golden_vectors_and_back(void **state)
@@ -115,7 +117,7 @@ static void a_complaint_teaches(void **state)
     assert_refused("nlm", "1", -ENOENT,
                    "There is no parameter 'nlm'; there are denoise, h, template, search, "
                    "first_octave, octave_layers, contrast, edge, sigma, max_features, "
-                   "upright, norm, orient.");
+                   "upright, norm, orient, sift, spread.");
 }
 
 static void what_is_no_number_or_choice_is_refused(void **state)
@@ -348,7 +350,7 @@ static void the_list_tells_all_that_help_needs(void **state)
             choices++;
         assert_true((double)choices == spec->max + 1);
     }
-    assert_int_equal(count, 13);
+    assert_int_equal(count, 15);
 }
 
 int main(void)
