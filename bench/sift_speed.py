@@ -1,0 +1,121 @@
+#!/usr/bin/python3
+"""sift_speed.py - our SIFT beside OpenCV's detectAndCompute and VLFeat, one thread each.
+
+Interleaved: each round runs every one once, so that all see the same machine; medians.
+Default parameters (first octave -1, contrast 0.04). Pictures: the PHOTOs given, else
+mosaics of photographs at their own size from the folder named by SIFTMESH_TEST_DATA
+(../shared/data), 640x480, 1920x1080 and 4000x3000. Resident size is the peak of a
+process that reads the picture, extracts once and does nothing else.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[1]
+DATA = Path(os.environ.get("SIFTMESH_TEST_DATA", ROOT.parent / "shared/data"))
+TOOL = ROOT / "build/release/bin/sift_tool"
+SIZES = [(640, 480), (1920, 1080), (4000, 3000)]
+TILES = [
+    "oxford/boat/img1.pgm", "oxford/graf/img1.ppm", "oxford/leuven/img1.ppm",
+    "oxford/bikes/img1.ppm", "vlfeat/river1.jpg", "vlfeat/roofs1.jpg",
+    "oxford/boat/img3.pgm", "oxford/graf/img3.ppm",
+]
+
+
+def mosaic(width, height):
+    """Rows of photographs side by side, none scaled."""
+    tiles = [cv2.imread(str(DATA / name), cv2.IMREAD_GRAYSCALE) for name in TILES]
+    picture = np.zeros((height, width), np.uint8)
+    row_px, used = min(tile.shape[0] for tile in tiles), 0
+    for top in range(0, height, row_px):
+        left = 0
+        while left < width:
+            tile = tiles[used % len(tiles)][: min(row_px, height - top), : width - left]
+            picture[top : top + tile.shape[0], left : left + tile.shape[1]] = tile
+            left, used = left + tile.shape[1], used + 1
+    return picture
+
+
+def by_tool(tool, path, *flags):
+    """(features, ms)"""
+    done = subprocess.run([tool, *flags, path], capture_output=True, text=True, check=True)
+    count, ms, *_ = done.stdout.split()
+    return int(count), float(ms)
+
+
+def peak_mb(tool, path):
+    """In a shell of its own: a child inherits the peak of whom it was forked from."""
+    shell = ["/bin/sh", "-c", f"'{tool}' '{path}' & wait"]
+    return int(subprocess.run(shell, capture_output=True, text=True).stdout.split()[2]) / 1024
+
+
+def by_opencv(picture):
+    start = time.perf_counter()
+    keypoints, _ = cv2.SIFT_create().detectAndCompute(picture, None)
+    return len(keypoints), (time.perf_counter() - start) * 1e3
+
+
+def measure(tool, picture, path, levels, rounds, vlfeat):
+    runs = {}
+    for _ in range(rounds):
+        runs.setdefault("opencv", []).append(by_opencv(picture))
+        for level in levels:
+            runs.setdefault(level, []).append(by_tool(tool, path, "-c", level))
+        if vlfeat:
+            runs.setdefault("vlfeat", []).append(by_tool(tool, path, "-b", "vlfeat"))
+    table = {
+        name: {"features": rows[0][0], "ms": statistics.median(ms for _, ms in rows)}
+        for name, rows in runs.items()
+    }
+    for row in table.values():
+        row["times_opencv"] = table["opencv"]["ms"] / row["ms"]
+    return table
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--tool", default=TOOL)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--levels", default="scalar,avx2,avx512")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("photos", nargs="*", metavar="PHOTO")
+    args = parser.parse_args()
+    if not args.photos and not (DATA / TILES[0]).exists():
+        print(f"sift_speed: no pictures in {DATA}; set SIFTMESH_TEST_DATA", file=sys.stderr)
+        return 77
+
+    cv2.setNumThreads(1)
+    pictures = [(p, cv2.imread(p, cv2.IMREAD_GRAYSCALE)) for p in args.photos]
+    pictures = pictures or [(f"{w}x{h}", mosaic(w, h)) for w, h in SIZES]
+    result = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, picture in pictures:
+            path = Path(folder) / "picture.pgm"
+            cv2.imwrite(str(path), picture)
+            large = picture.size > 5e6
+            table = measure(args.tool, picture, path, args.levels.split(","),
+                            min(args.rounds, 3) if large else args.rounds, not large)
+            result[name] = {"peak_mb": peak_mb(args.tool, path), "runs": table}
+            if args.json:
+                continue
+            print(f"{name}: at most {result[name]['peak_mb']:.0f} MB resident", flush=True)
+            for who, row in table.items():
+                print(f"  {who:8}{row['ms']:10.1f} ms{row['times_opencv']:8.2f} times OpenCV"
+                      f"{row['features']:9} features", flush=True)
+    if args.json:
+        print(json.dumps(result, indent=1))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
