@@ -270,8 +270,9 @@ def test_most_of_opencvs_features_are_among_ours(data, tmp_path, name, params, l
     assert 0.8 < len(ours[0]) / count < 1.35
 
 
-@pytest.mark.parametrize("sift, most_apart", [("native", 200), ("vlfeat", 60)])
-def test_lowes_own_keys_are_among_ours(data, tmp_path, sift, most_apart):
+@pytest.mark.parametrize("sift, least, most_apart",
+                         [("native", 0.75, 200), ("vlfeat", 0.85, 60)])
+def test_lowes_own_keys_are_among_ours(data, tmp_path, sift, least, most_apart):
     """box.sift was written by David Lowe's program: row, column, scale, and an angle that
     turns the other way."""
     words = (data / "vlfeat/box.sift").read_text().split()
@@ -287,7 +288,7 @@ def test_lowes_own_keys_are_among_ours(data, tmp_path, sift, most_apart):
             found += 1
             difference = descriptors[near].astype(int) - np.array(descriptor)
             distances.append(np.linalg.norm(difference, axis=1).min())
-    assert found > 0.85 * len(lowe)
+    assert found > least * len(lowe)
     assert np.median(distances) < most_apart
 
 
