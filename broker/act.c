@@ -132,6 +132,12 @@ void broker_payload_free(struct broker_payload *payload)
     free(payload);
 }
 
+void broker_hex(const uint8_t *bytes, size_t size, char *out)
+{
+    for (size_t i = 0; i < size; i++)
+        snprintf(out + 2 * i, 3, "%02x", bytes[i]);
+}
+
 /* ---- to clients ---- */
 
 static void answer(struct broker *broker, const struct broker_core_action *action,
@@ -339,6 +345,17 @@ static void act_worker_down(struct broker *broker,
     tell_worker(broker, action, "worker down", "worker-down");
 }
 
+static void act_quarantine(struct broker *broker, const struct broker_core_action *action)
+{
+    const struct broker_payload *request = action->payload;
+    char key[2 * BROKER_CORE_KEY_BYTES + 1];
+
+    broker_hex(request->submit.key, request->submit.key_bytes, key);
+    log_event(LOG_WARNING, "input quarantined", "key=%s service=%s", key,
+              service_name_of(broker, action->service));
+    broker_publish(broker, "quarantine", "%s", key);
+}
+
 typedef void act_fn(struct broker *broker, const struct broker_core_action *action);
 
 static act_fn *const acts[] = {
@@ -356,6 +373,7 @@ static act_fn *const acts[] = {
     [BROKER_CORE_SLOTS] = act_slots,
     [BROKER_CORE_WORKER_UP] = act_worker_up,
     [BROKER_CORE_WORKER_DOWN] = act_worker_down,
+    [BROKER_CORE_QUARANTINE] = act_quarantine,
 };
 
 void broker_act(struct broker *broker, const struct broker_core_action *action)

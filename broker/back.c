@@ -122,9 +122,13 @@ static void on_fail(struct broker *broker, struct broker_peer *peer, struct mesh
               "worker=\"%s\" attempt=%u status=%s trace=%s detail=\"%s\"", peer->name,
               msg->envelope.attempt, proto_status_code(msg->envelope.status), id,
               outcome->detail);
+    struct broker_core_failure failure = {
+        .status = msg->envelope.status,
+        .retryable = outcome->retryable != 0,
+        .of_worker = strcmp(outcome->blame, "worker") == 0,
+    };
     (void)broker_core_fail(broker->core, peer->index, &msg->envelope.request,
-                           msg->envelope.attempt, msg->envelope.status,
-                           outcome->retryable != 0, broker_now_us(broker));
+                           msg->envelope.attempt, &failure, broker_now_us(broker));
 }
 
 static void on_drain(struct broker *broker, struct broker_peer *peer,

@@ -116,6 +116,11 @@ static struct broker_core_limits limits_of(const struct broker *broker)
         .worker_wait_us = o->worker_wait_ms * 1000,
         .target_ttl_us = o->target_ttl_ms * 1000,
         .resend_us = o->heartbeat_ms * 1000,
+        .retry_percent = (uint32_t)o->retry_percent,
+        .retry_per_s = (uint32_t)o->retry_per_s,
+        .retry_burst = (uint32_t)o->retry_burst,
+        .quarantine_keys = (uint32_t)o->quarantine_keys,
+        .quarantine_us = o->quarantine_ms * 1000,
     };
 
     service_random(&limits.hash_seed, sizeof limits.hash_seed);

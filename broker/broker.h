@@ -106,6 +106,8 @@ void broker_publish(struct broker *broker, const char *kind, const char *format,
 void broker_ping(struct broker *broker, struct endpoint *endpoint,
                  struct broker_peer *peer, const struct mesh_msg *msg);
 void broker_payload_free(struct broker_payload *payload);
+/* Lower-case digits and a NUL; nothing is written for no bytes. */
+void broker_hex(const uint8_t *bytes, size_t size, char *out);
 
 /* stats.c: a new JSON object, NULL without memory. Brings the metrics up to date. */
 json_t *broker_stats(struct broker *broker);

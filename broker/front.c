@@ -72,6 +72,7 @@ static void on_submit(struct broker *broker, struct broker_peer *peer,
         .priority = msg->envelope.priority,
         .budget_ms = msg->envelope.budget_ms,
         .bytes = zmq_msg_size(&msg->payload),
+        .key = submit->key_bytes == BROKER_CORE_KEY_BYTES ? payload->submit.key : NULL,
         .payload = payload,
     };
     mesh_payload_take(msg, &payload->msg);
@@ -202,12 +203,6 @@ static void on_stats(struct broker *broker, struct broker_peer *peer,
     zmq_msg_close(&payload);
 }
 
-static void hex(const uint8_t *bytes, size_t size, char *out)
-{
-    for (size_t i = 0; i < size; i++)
-        snprintf(out + 2 * i, 3, "%02x", bytes[i]);
-}
-
 static void on_purge(struct broker *broker, struct broker_peer *peer,
                      struct mesh_msg *msg, const void *body)
 {
@@ -226,7 +221,8 @@ static void on_purge(struct broker *broker, struct broker_peer *peer,
             (void)broker_send(broker, broker->back, &worker->id, PROTO_PURGE, NULL, purge,
                               NULL);
     }
-    hex(purge->key, purge->key_bytes, what);
+    broker_core_pardon(broker->core, purge->key_bytes != 0 ? purge->key : NULL);
+    broker_hex(purge->key, purge->key_bytes, what);
     broker_publish(broker, "purge", "%s", what);
     (void)broker_send(broker, broker->front, &msg->peer, PROTO_PURGE, &msg->envelope,
                       purge, NULL);

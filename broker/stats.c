@@ -152,12 +152,12 @@ json_t *broker_stats(struct broker *broker)
     broker_core_look(broker->core, &view);
     update_metrics(broker, &view);
     return json_pack(
-        "{s:o, s:o, s:s, s:s, s:s, s:b, s:o, s:o, s:o, s:o, s:o, s:o}", "epoch",
-        integer(broker->epoch), "uptime_s", integer(up_us / 1000000), "version",
-        SIFTMESH_VERSION, "mode", broker_core_level_name(view.level), "mode_reason",
-        view.level_reason, "draining", view.draining, "jobs", integer(view.jobs), "bytes",
-        integer(view.bytes), "services", services(broker), "workers",
-        peers(broker, &broker->workers, worker), "clients",
-        peers(broker, &broker->clients, client), "counters",
+        "{s:o, s:o, s:o, s:s, s:s, s:s, s:b, s:o, s:o, s:o, s:o, s:o, s:o}", "epoch",
+        integer(broker->epoch), "quarantined", integer(view.quarantined), "uptime_s",
+        integer(up_us / 1000000), "version", SIFTMESH_VERSION, "mode",
+        broker_core_level_name(view.level), "mode_reason", view.level_reason, "draining",
+        view.draining, "jobs", integer(view.jobs), "bytes", integer(view.bytes),
+        "services", services(broker), "workers", peers(broker, &broker->workers, worker),
+        "clients", peers(broker, &broker->clients, client), "counters",
         metrics_json(service_metrics_spec(broker->service), broker->metrics));
 }

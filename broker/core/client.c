@@ -109,6 +109,13 @@ static int reject(struct broker_core *core, uint32_t client,
     return -EAGAIN;
 }
 
+static bool poisoned(struct broker_core *core, uint32_t service,
+                     const struct broker_core_request *request, uint64_t now_us)
+{
+    return request->key != NULL &&
+           broker_core_quarantine_left_us(core, service, request->key, now_us) > 0;
+}
+
 int broker_core_submit(struct broker_core *core, uint32_t index,
                        const struct broker_core_request *request, uint64_t now_us)
 {
@@ -127,6 +134,11 @@ int broker_core_submit(struct broker_core *core, uint32_t index,
         return reject(core, index, request, &refusal, NULL);
     }
     struct broker_core_service *service = &core->services[named];
+    if (poisoned(core, (uint32_t)named, request, now_us)) {
+        refusal = (struct refusal){PROTO_STATUS_POISON_INPUT,
+                                   "this input killed the slots that worked on it", 0, 0};
+        return reject(core, index, request, &refusal, NULL);
+    }
     if (no_room(core, &core->clients[index], &service->lanes[request->priority],
                 request->bytes, &refusal))
         return reject(core, index, request, &refusal, service);

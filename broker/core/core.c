@@ -30,6 +30,11 @@ void broker_core_limits_init(struct broker_core_limits *limits)
         .worker_wait_us = 5000000,
         .target_ttl_us = 60000000,
         .resend_us = 1000000,
+        .retry_percent = 20,
+        .retry_per_s = 10,
+        .retry_burst = 100,
+        .quarantine_keys = 1024,
+        .quarantine_us = 600000000,
     };
 }
 
@@ -38,7 +43,8 @@ static bool usable(const struct broker_core_limits *l)
     return l->clients_max > 0 && l->workers_max > 0 && l->jobs_max > 0 &&
            l->jobs_max <= (1u << 24) && l->batch_share > 0 && l->silence_us > 0 &&
            l->request_us > 0 && l->request_max_us > 0 && l->start_us > 0 &&
-           l->lease_us > 0 && l->job_us > 0;
+           l->lease_us > 0 && l->job_us > 0 && l->quarantine_keys > 0 &&
+           l->quarantine_keys <= (1u << 20);
 }
 
 static int allocate(struct broker_core *core)
@@ -50,7 +56,8 @@ static int allocate(struct broker_core *core)
         buckets *= 2;
     core->bucket_mask = buckets - 1;
     /* An event ends or moves a job with at most ABORT, FINAL, RELEASE or ABORT, JOB; a
-     * peer adds at most its BYE, its event, its share and one DRAIN. */
+     * peer adds at most its BYE, its event, its share and one DRAIN. QUARANTINE is about
+     * a job that ends without ABORT. */
     core->actions_max = 4 * l->jobs_max + 8 * (l->clients_max + l->workers_max) + 256;
 
     core->jobs = calloc(l->jobs_max, sizeof(core->jobs[0]));
@@ -60,6 +67,8 @@ static int allocate(struct broker_core *core)
     core->actions = calloc(core->actions_max, sizeof(core->actions[0]));
     if (core->jobs == NULL || core->clients == NULL || core->workers == NULL ||
         core->buckets == NULL || core->actions == NULL)
+        return -1;
+    if (broker_core_quarantine_init(core) < 0)
         return -1;
     return broker_core_heap_init(
         &core->heap, l->jobs_max + l->clients_max + l->workers_max +
@@ -87,6 +96,7 @@ void broker_core_free(struct broker_core *core)
     if (core == NULL)
         return;
     broker_core_heap_free(&core->heap);
+    broker_core_quarantine_free(core);
     free(core->jobs);
     free(core->clients);
     free(core->workers);

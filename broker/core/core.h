@@ -37,6 +37,8 @@
     1000                          /* worker k's slots are k*1000 + 1 ... k*1000 + 999    \
                                    */
 #define BROKER_CORE_SLOTS_MAX 999 /* slots a worker can have */
+#define BROKER_CORE_KEY_BYTES 32  /* of a content key */
+#define BROKER_CORE_KILLS_MAX 2   /* slots that a key may kill: then it is quarantined */
 #define BROKER_CORE_NONE      UINT32_MAX
 #define BROKER_CORE_NEVER     UINT64_MAX
 #define BROKER_CORE_TARGET_MAX_US                                                        \
@@ -67,6 +69,11 @@ struct broker_core_limits {
     uint64_t worker_wait_us;    /* a job waits so long for a first worker */
     uint64_t target_ttl_us;     /* of a target or mode that states none */
     uint64_t resend_us;         /* an unanswered SCALE is repeated after this */
+    uint32_t retry_percent;     /* second attempts: of a service's accepted requests */
+    uint32_t retry_per_s;       /* and so many a second besides */
+    uint32_t retry_burst;       /* so many may be saved up; a service begins with them */
+    uint32_t quarantine_keys;   /* keys remembered for having killed slots */
+    uint64_t quarantine_us;     /* for so long after the last kill; 0: never */
 };
 
 /* Defaults as in docs/OPTIONS.md; epoch and hash_seed stay 0. */
@@ -90,9 +97,10 @@ enum broker_core_action_type {
     BROKER_CORE_RELEASE,    /* `payload` is no longer needed */
     BROKER_CORE_MODE,       /* to everybody: the pressure level is `to`, because `text` */
     BROKER_CORE_SLOTS, /* for people: `service`'s target went `from` -> `to`: `text` */
-    BROKER_CORE_WORKER_UP,  /* for people: worker `peer` joined `service` */
-    BROKER_CORE_WORKER_DOWN /* for people: worker `peer` left; comes before its number
-                             * can be given to another */
+    BROKER_CORE_WORKER_UP,   /* for people: worker `peer` joined `service` */
+    BROKER_CORE_WORKER_DOWN, /* for people: worker `peer` left; comes before its number
+                              * can be given to another */
+    BROKER_CORE_QUARANTINE   /* for people: the key of `payload` is refused from now on */
 };
 
 struct broker_core_action {
@@ -105,9 +113,9 @@ struct broker_core_action {
     bool pass_on;       /* FINAL: the body and payload of the DONE in hand go along */
     uint32_t budget_ms; /* JOB: time left, at least 1 */
     struct proto_id request; /* the client's id, or for a worker the broker's own */
-    void *payload;           /* JOB, RELEASE; ACCEPT, FINAL: still to be released */
-    uint64_t from, to;       /* SLOTS, SHARE, DRAIN, MODE */
-    uint64_t seq;            /* SHARE */
+    void *payload;     /* JOB, RELEASE; ACCEPT, FINAL, QUARANTINE: still to be released */
+    uint64_t from, to; /* SLOTS, SHARE, DRAIN, MODE */
+    uint64_t seq;      /* SHARE */
     uint64_t limit, actual;  /* REJECT: the bound that was broken; else 0 */
     uint32_t retry_after_ms; /* REJECT(full) */
     uint64_t queue_us;       /* FINAL: from ACCEPT until the last dispatch, or the end */
@@ -131,6 +139,7 @@ struct broker_core_request {
     uint8_t priority;    /* enum proto_priority */
     uint32_t budget_ms;  /* 0: the default */
     uint64_t bytes;      /* of the payload */
+    const uint8_t *key;  /* what it is about, 32 bytes, copied; NULL: nobody can say */
     void *payload;
 };
 
@@ -176,8 +185,15 @@ int broker_core_progress(struct broker_core *core, uint32_t worker,
                          const struct proto_id *id, uint8_t attempt, uint64_t now_us);
 int broker_core_done(struct broker_core *core, uint32_t worker, const struct proto_id *id,
                      uint8_t attempt, unsigned status, uint64_t now_us);
+
+struct broker_core_failure {
+    unsigned status; /* enum proto_status, or any other number */
+    bool retryable;  /* another slot may succeed */
+    bool of_worker;  /* the slot broke, the input is not known to be bad */
+};
 int broker_core_fail(struct broker_core *core, uint32_t worker, const struct proto_id *id,
-                     uint8_t attempt, unsigned status, bool retryable, uint64_t now_us);
+                     uint8_t attempt, const struct broker_core_failure *failure,
+                     uint64_t now_us);
 
 /* The worker will leave: it is given no more jobs. 0 or -ENOTCONN. */
 int broker_core_leaving(struct broker_core *core, uint32_t worker, uint64_t now_us);
@@ -226,6 +242,9 @@ void broker_core_mode(struct broker_core *core, enum broker_core_level level,
 
 /* Ask for slot `number` (k*1000 + n) to end. 0, or -ENOENT when no worker has it. */
 int broker_core_drain_slot(struct broker_core *core, uint64_t number);
+
+/* Forget what `key` (32 bytes) did, or with NULL what all of them did. */
+void broker_core_pardon(struct broker_core *core, const uint8_t *key);
 
 /* From now on SUBMIT is refused with `draining`; open requests go on. */
 void broker_core_drain(struct broker_core *core);
@@ -300,8 +319,9 @@ bool broker_core_client(const struct broker_core *core, uint32_t client,
                         struct broker_core_client_view *out);
 
 struct broker_core_view {
-    uint32_t jobs;  /* open requests */
-    uint64_t bytes; /* their payloads */
+    uint32_t jobs;        /* open requests */
+    uint64_t bytes;       /* their payloads */
+    uint32_t quarantined; /* keys that are refused */
     bool draining;
     enum broker_core_level level;
     const char *level_reason;

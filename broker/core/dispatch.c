@@ -97,6 +97,11 @@ static bool dispatch_one(struct broker_core *core, struct broker_core_service *s
         broker_core_job_due(core, job, now_us);
         return true;
     }
+    if (broker_core_job_poisoned(core, job, now_us)) {
+        broker_core_job_loosen(core, job, false, now_us);
+        broker_core_job_retry(core, job, PROTO_STATUS_POISON_INPUT, "", now_us);
+        return true;
+    }
     struct broker_core_worker *worker = choose_worker(service, job);
     if (worker == NULL)
         return false;

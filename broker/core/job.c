@@ -146,6 +146,7 @@ struct broker_core_job *broker_core_job_begin(struct broker_core *core, uint32_t
         .request = request->id,
         .payload = request->payload,
         .bytes = request->bytes,
+        .has_key = request->key != NULL,
         .priority = request->priority,
         .client = client,
         .service = service,
@@ -154,7 +155,10 @@ struct broker_core_job *broker_core_job_begin(struct broker_core *core, uint32_t
         .deadline_us = now_us + budget_us(&core->limits, request->budget_ms),
         .timer = {.kind = BROKER_CORE_TIMER_JOB, .owner = index},
     };
+    if (job->has_key)
+        memcpy(job->key, request->key, sizeof(job->key));
     join_client(core, job);
+    broker_core_service_earn_retry(core, service);
     core->jobs_open++;
     core->bytes += job->bytes;
     core->counters.requests_accepted++;
@@ -275,10 +279,25 @@ void broker_core_job_retry(struct broker_core *core, struct broker_core_job *job
     if (now_us >= job->deadline_us)
         broker_core_job_end(core, job, PROTO_STATUS_EXPIRED, "the request's time ran out",
                             false, now_us);
+    else if (broker_core_job_poisoned(core, job, now_us))
+        broker_core_job_end(core, job, PROTO_STATUS_POISON_INPUT,
+                            "this input killed the slots that worked on it", false,
+                            now_us);
     else if (job->attempt >= BROKER_CORE_ATTEMPTS_MAX)
         broker_core_job_end(core, job, otherwise, detail, false, now_us);
+    else if (!broker_core_service_may_retry(core, job->service, now_us))
+        broker_core_job_end(core, job, PROTO_STATUS_WORKER_LOST,
+                            "the job's slot was lost, and too many jobs are tried again",
+                            false, now_us);
     else
         broker_core_job_requeue(core, job, now_us);
+}
+
+bool broker_core_job_poisoned(struct broker_core *core, const struct broker_core_job *job,
+                              uint64_t now_us)
+{
+    return job->has_key &&
+           broker_core_quarantine_left_us(core, job->service, job->key, now_us) > 0;
 }
 
 static void forget(struct broker_core *core, struct broker_core_job *job)

@@ -12,6 +12,10 @@
 #define RETRY_MAX_MS     30000
 #define RETRY_DEFAULT_MS 1000 /* while no job has ended yet */
 
+/* Second attempts are counted in millionths, so that a percent and a microsecond's part
+ * of retry_per_s are whole numbers. */
+#define ONE_RETRY 1000000ull
+
 static bool good_name(const char *name)
 {
     size_t length = strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789-_");
@@ -31,6 +35,11 @@ static bool idle(const struct broker_core_service *service)
     return true;
 }
 
+static uint64_t full_budget(const struct broker_core *core)
+{
+    return core->limits.retry_burst * ONE_RETRY;
+}
+
 static void make(struct broker_core *core, uint32_t index, const char *name,
                  uint64_t now_us)
 {
@@ -38,6 +47,7 @@ static void make(struct broker_core *core, uint32_t index, const char *name,
 
     if (service->name[0] != '\0')
         broker_core_heap_clear(&core->heap, &service->wait);
+    broker_core_quarantine_drop(core, index);
     memset(service, 0, sizeof(*service));
     memcpy(service->name, name, strlen(name) + 1);
     broker_core_list_init(&service->workers);
@@ -50,6 +60,8 @@ static void make(struct broker_core *core, uint32_t index, const char *name,
     service->wait.kind = BROKER_CORE_TIMER_WAIT;
     service->wait.owner = index;
     service->workerless_us = now_us;
+    service->retry_micros = full_budget(core);
+    service->retry_us = now_us;
 }
 
 int broker_core_service_named(struct broker_core *core, const char *name, bool by_worker,
@@ -121,6 +133,38 @@ void broker_core_service_waited(struct broker_core *core, uint32_t index, uint64
         }
     }
     broker_core_service_watch(core, index);
+}
+
+static void add_retries(const struct broker_core *core,
+                        struct broker_core_service *service, uint64_t micros)
+{
+    uint64_t room = full_budget(core) - service->retry_micros;
+    service->retry_micros += micros < room ? micros : room;
+}
+
+void broker_core_service_earn_retry(struct broker_core *core, uint32_t index)
+{
+    add_retries(core, &core->services[index],
+                core->limits.retry_percent * (ONE_RETRY / 100));
+}
+
+bool broker_core_service_may_retry(struct broker_core *core, uint32_t index,
+                                   uint64_t now_us)
+{
+    struct broker_core_service *service = &core->services[index];
+    uint64_t passed_us = now_us - service->retry_us;
+
+    /* With one a second it would be full by then; more could overflow. */
+    if (passed_us > full_budget(core))
+        passed_us = full_budget(core);
+    add_retries(core, service, passed_us * core->limits.retry_per_s);
+    service->retry_us = now_us;
+    if (service->retry_micros < ONE_RETRY) {
+        core->counters.retries_refused++;
+        return false;
+    }
+    service->retry_micros -= ONE_RETRY;
+    return true;
 }
 
 void broker_core_service_learn(struct broker_core_service *service, uint64_t now_us)

@@ -25,6 +25,8 @@ struct broker_core_job {
     struct proto_id request;
     void *payload;
     uint64_t bytes;
+    uint8_t key[BROKER_CORE_KEY_BYTES];
+    bool has_key;
     enum broker_core_job_state state;
     uint8_t priority, attempt, returned;
     uint32_t client, service, worker;
@@ -86,6 +88,27 @@ struct broker_core_service {
     uint64_t workerless_us;     /* since when nobody offers it */
     struct broker_core_timer wait;
     uint64_t busy_us, interval_us; /* last end or begin of work; mean time between ends */
+    uint64_t retry_micros, retry_us; /* second attempts in hand, in millionths; as of */
+};
+
+/* A key that killed a slot. */
+struct broker_core_suspect {
+    uint8_t key[BROKER_CORE_KEY_BYTES];
+    uint32_t service;
+    uint32_t kills;
+    uint64_t until_us;
+    struct broker_core_link line;          /* by until_us */
+    struct broker_core_suspect *same_hash; /* in its bucket; next free one */
+};
+
+struct broker_core_quarantine {
+    struct broker_core_suspect *all;
+    struct broker_core_suspect *unused;
+    uint32_t touched; /* from here on none was ever used */
+    uint32_t refused; /* those with BROKER_CORE_KILLS_MAX */
+    struct broker_core_link line;
+    struct broker_core_suspect **buckets;
+    uint32_t bucket_mask;
 };
 
 enum broker_core_timer_kind {
@@ -113,6 +136,7 @@ struct broker_core {
     struct broker_core_job **buckets;
     uint32_t bucket_mask;
 
+    struct broker_core_quarantine quarantine;
     struct broker_core_heap heap;
     uint64_t sessions, uses, shares; /* counts: worker sessions, dispatches, SHAREs */
     bool draining;
@@ -150,6 +174,9 @@ void broker_core_job_loosen(struct broker_core *core, struct broker_core_job *jo
 /* A loose job goes back to its place in its lane. */
 void broker_core_job_requeue(struct broker_core *core, struct broker_core_job *job,
                              uint64_t now_us);
+/* Whether its key is in quarantine. */
+bool broker_core_job_poisoned(struct broker_core *core, const struct broker_core_job *job,
+                              uint64_t now_us);
 /* A loose job's attempt failed: queue it again where that is allowed, else end it. */
 void broker_core_job_retry(struct broker_core *core, struct broker_core_job *job,
                            enum proto_status otherwise, const char *detail,
@@ -174,6 +201,11 @@ void broker_core_service_waited(struct broker_core *core, uint32_t service,
                                 uint64_t now_us);
 /* A job of it ended: learn how fast they do. */
 void broker_core_service_learn(struct broker_core_service *service, uint64_t now_us);
+/* Take one second attempt out of the budget; false when there is none left. */
+bool broker_core_service_may_retry(struct broker_core *core, uint32_t service,
+                                   uint64_t now_us);
+/* A request of it was accepted: the budget grows. */
+void broker_core_service_earn_retry(struct broker_core *core, uint32_t service);
 /* How long until what waits has ended; bounded, never 0. */
 uint32_t broker_core_service_retry_ms(const struct broker_core_service *service);
 
@@ -184,6 +216,21 @@ void broker_core_slots_update(struct broker_core *core, uint32_t service,
 void broker_core_slots_tell(struct broker_core *core, uint32_t worker, uint64_t now_us);
 void broker_core_slots_expired(struct broker_core *core, uint32_t owner, uint64_t now_us);
 uint32_t broker_core_slots_number(const struct broker_core *core);
+
+/* quarantine.c: keys that killed slots. 0 or -ENOMEM. */
+int broker_core_quarantine_init(struct broker_core *core);
+void broker_core_quarantine_free(struct broker_core *core);
+/* The attempt of `job` ended with its slot. */
+void broker_core_quarantine_blame(struct broker_core *core,
+                                  const struct broker_core_job *job, uint64_t now_us);
+/* It came to a good end. */
+void broker_core_quarantine_clear(struct broker_core *core,
+                                  const struct broker_core_job *job);
+/* How long `key` will be refused yet; 0: it is not. */
+uint64_t broker_core_quarantine_left_us(struct broker_core *core, uint32_t service,
+                                        const uint8_t *key, uint64_t now_us);
+/* The service at this index is another one from now on. */
+void broker_core_quarantine_drop(struct broker_core *core, uint32_t service);
 
 /* dispatch.c: give out whatever can be given; ends every event that may free a slot. */
 void broker_core_dispatch(struct broker_core *core, uint64_t now_us);

@@ -93,6 +93,7 @@ void broker_core_look(const struct broker_core *core, struct broker_core_view *o
     *out = (struct broker_core_view){
         .jobs = core->jobs_open,
         .bytes = core->bytes,
+        .quarantined = core->quarantine.refused,
         .draining = core->draining,
         .level = core->level,
         .level_reason = core->level_reason,

@@ -170,6 +170,7 @@ int broker_core_done(struct broker_core *core, uint32_t worker, const struct pro
         return err;
     if (status >= PROTO_STATUS_COUNT)
         status = PROTO_STATUS_INTERNAL;
+    broker_core_quarantine_clear(core, job);
     broker_core_job_loosen(core, job, false, now_us);
     broker_core_job_end(core, job, (enum proto_status)status, "", true, now_us);
     broker_core_dispatch(core, now_us);
@@ -202,9 +203,19 @@ void broker_core_unsent(struct broker_core *core, const struct proto_id *id,
         broker_core_dispatch(core, now_us);
 }
 
-static void failed(struct broker_core *core, struct broker_core_job *job, unsigned status,
-                   bool retryable, uint64_t now_us)
+/* A slot that refuses a job, or leaves with it, was not killed by it. */
+static bool slot_lost(const struct broker_core_worker *worker,
+                      const struct broker_core_failure *failure)
 {
+    return worker->slots_max > 0 && failure->of_worker &&
+           failure->status != PROTO_STATUS_FULL &&
+           failure->status != PROTO_STATUS_DRAINING;
+}
+
+static void failed(struct broker_core *core, struct broker_core_job *job,
+                   const struct broker_core_failure *failure, uint64_t now_us)
+{
+    unsigned status = failure->status;
     enum proto_status otherwise =
         status == PROTO_STATUS_EXPIRED ? PROTO_STATUS_EXPIRED : PROTO_STATUS_WORKER_LOST;
     const char *detail = "the worker could not finish the job";
@@ -213,22 +224,25 @@ static void failed(struct broker_core *core, struct broker_core_job *job, unsign
         give_back(core, job, now_us))
         return;
     core->counters.worker_fails++;
+    if (slot_lost(&core->workers[job->worker], failure))
+        broker_core_quarantine_blame(core, job, now_us);
     broker_core_job_loosen(core, job, false, now_us);
-    if (retryable)
+    if (failure->retryable || broker_core_job_poisoned(core, job, now_us))
         broker_core_job_retry(core, job, otherwise, detail, now_us);
     else
         broker_core_job_end(core, job, otherwise, detail, false, now_us);
 }
 
 int broker_core_fail(struct broker_core *core, uint32_t worker, const struct proto_id *id,
-                     uint8_t attempt, unsigned status, bool retryable, uint64_t now_us)
+                     uint8_t attempt, const struct broker_core_failure *failure,
+                     uint64_t now_us)
 {
     struct broker_core_job *job;
     int err = current(core, worker, id, attempt, &job, now_us);
 
     if (err < 0)
         return err;
-    failed(core, job, status, retryable, now_us);
+    failed(core, job, failure, now_us);
     broker_core_dispatch(core, now_us);
     return 0;
 }
@@ -277,6 +291,8 @@ static void close_session(struct broker_core *core, uint32_t index, uint64_t now
     while (!broker_core_list_empty(&worker->all)) {
         struct broker_core_job *job =
             BROKER_CORE_OF(struct broker_core_job, line, worker->all.next);
+        if (worker->slots_max > 0 && job->state == BROKER_CORE_JOB_RUNNING)
+            broker_core_quarantine_blame(core, job, now_us);
         broker_core_job_loosen(core, job, false, now_us);
         broker_core_job_retry(core, job, PROTO_STATUS_WORKER_LOST,
                               "the workers that had the job went away", now_us);

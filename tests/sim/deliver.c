@@ -54,8 +54,11 @@ static void deliver_register(struct world *world, const struct world_event *even
 /* START, PROGRESS, DONE, FAIL, honest or not: what the core says must be what is so. */
 static void deliver_answer(struct world *world, uint32_t handle, uint32_t verb,
                            const struct proto_id *id, uint32_t attempt, uint64_t status,
-                           bool retryable)
+                           uint64_t how)
 {
+    struct broker_core_failure failure = {.status = (unsigned)status,
+                                          .retryable = (how & WORLD_RETRYABLE) != 0,
+                                          .of_worker = (how & WORLD_OF_WORKER) != 0};
     struct sim_shadow *shadow = &world->shadow;
     struct sim_record *record = sim_shadow_current(shadow, handle, id, attempt);
     uint64_t now_us = world->now_us;
@@ -69,8 +72,8 @@ static void deliver_answer(struct world *world, uint32_t handle, uint32_t verb,
         err = broker_core_done(world->core, handle, id, (uint8_t)attempt,
                                (unsigned)status, now_us);
     else
-        err = broker_core_fail(world->core, handle, id, (uint8_t)attempt,
-                               (unsigned)status, retryable, now_us);
+        err =
+            broker_core_fail(world->core, handle, id, (uint8_t)attempt, &failure, now_us);
 
     if ((err == 0) != (record != NULL))
         sim_fail("%s of attempt %u: answer %d, but current is %d", proto_verb_name(verb),
@@ -88,8 +91,16 @@ static void deliver_answer(struct world *world, uint32_t handle, uint32_t verb,
         verb == PROTO_FAIL && status == PROTO_STATUS_FULL && record->place == SIM_SENT;
     if (returned)
         sim_shadow_give_back(shadow, record);
-    if (record->place != SIM_QUEUED)
-        sim_shadow_off_worker(shadow, record);
+    if (record->place == SIM_QUEUED)
+        return;
+    if (verb == PROTO_DONE)
+        sim_shadow_good_end(shadow, record);
+    else if (failure.of_worker && status != PROTO_STATUS_FULL &&
+             status != PROTO_STATUS_DRAINING)
+        sim_shadow_killed(shadow, record);
+    sim_shadow_off_worker(shadow, record);
+    if (verb == PROTO_FAIL)
+        sim_shadow_lost(shadow, record, failure.retryable);
 }
 
 static void deliver_ready(struct world *world, uint32_t handle, uint64_t credit,
@@ -124,7 +135,7 @@ static void deliver_open(struct world *world, const struct world_event *event,
         break;
     default:
         deliver_answer(world, handle, event->verb, &event->id, event->attempt, event->a,
-                       event->b != 0);
+                       event->b);
         break;
     }
 }
@@ -163,5 +174,5 @@ void deliver_forged(struct world *world)
     deliver_answer(world, handle, verbs[sim_range(&world->random, 0, 3)], &id,
                    (uint32_t)sim_range(&world->random, 0, 3),
                    sim_range(&world->random, 0, PROTO_STATUS_COUNT + 2),
-                   sim_chance(&world->random, 500));
+                   sim_range(&world->random, 0, 3));
 }

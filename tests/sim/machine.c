@@ -138,12 +138,26 @@ static void step_later(struct world *world, uint32_t index, uint32_t slot)
                                                .b = machine->slots[slot].token});
 }
 
-static enum world_fate choose_fate(struct world *world)
+static bool is_poison(struct world *world, const struct proto_id *id)
+{
+    struct sim_shadow *shadow = &world->shadow;
+
+    for (uint32_t i = 0; i < shadow->opened; i++) {
+        const struct sim_record *record = &shadow->records[shadow->open[i]];
+        if (record->known_job && memcmp(&record->job, id, sizeof(*id)) == 0)
+            return record->key < WORLD_POISON;
+    }
+    return false;
+}
+
+static enum world_fate choose_fate(struct world *world, const struct proto_id *id)
 {
     uint64_t dice = sim_range(&world->random, 0, 999);
 
     if (world->calm)
         return WORLD_GOOD;
+    if (is_poison(world, id) && sim_chance(&world->random, 800))
+        return dice < 500 ? WORLD_CRASH : WORLD_FATAL;
     if (dice < world->crash)
         return WORLD_CRASH;
     if (dice < 2 * world->crash)
@@ -162,7 +176,7 @@ static void take_job(struct world *world, const struct world_event *event)
         i++;
     if (i == WORLD_SLOTS || machine->leaving) {
         machine_send(world, event->who, PROTO_FAIL, &event->id, event->attempt,
-                     PROTO_STATUS_FULL, 1);
+                     PROTO_STATUS_FULL, WORLD_RETRYABLE | WORLD_OF_WORKER);
         return;
     }
     struct world_slot *slot = &machine->slots[i];
@@ -175,7 +189,7 @@ static void take_job(struct world *world, const struct world_event *event)
         .id = event->id,
         .attempt = event->attempt,
         .token = ++machine->tokens,
-        .fate = choose_fate(world),
+        .fate = choose_fate(world, &event->id),
         .endless = !world->calm && sim_chance(&world->random, 10),
         .ends_us = world->now_us + sim_range(&world->random, 100, most_us),
     };
@@ -232,7 +246,8 @@ void machine_step(struct world *world, const struct world_event *event)
             slot->fate == WORLD_GOOD ? PROTO_STATUS_OK : PROTO_STATUS_UNDECODABLE, 0);
     else if (slot->fate != WORLD_HANG)
         machine_send(world, event->who, PROTO_FAIL, &slot->id, slot->attempt,
-                     PROTO_STATUS_INTERNAL, slot->fate == WORLD_CRASH);
+                     PROTO_STATUS_INTERNAL,
+                     WORLD_OF_WORKER | (slot->fate == WORLD_CRASH ? WORLD_RETRYABLE : 0));
     free_slot(world, event->who, slot);
 }
 

@@ -115,6 +115,49 @@ void sim_shadow_off_worker(struct sim_shadow *shadow, struct sim_record *record)
     record->tried = record->worker_session;
     record->place = SIM_QUEUED;
     record->taken_back = true;
+    record->back_us = shadow->now_us;
+}
+
+void sim_shadow_lost(struct sim_shadow *shadow, struct sim_record *record, bool retryable)
+{
+    record->retryable = retryable;
+    shadow->lost[shadow->losts++] = record->index;
+}
+
+static struct sim_key *key_of(struct sim_shadow *shadow, const struct sim_record *record)
+{
+    struct sim_key *key = &shadow->keys[record->key];
+
+    if (record->key == SIM_KEYS || record->service != 0)
+        return NULL;
+    if (key->until_us <= shadow->now_us)
+        key->kills = 0;
+    return key;
+}
+
+void sim_shadow_killed(struct sim_shadow *shadow, const struct sim_record *record)
+{
+    struct sim_key *key = key_of(shadow, record);
+
+    if (key == NULL || shadow->limits.quarantine_us == 0 ||
+        shadow->workers[record->worker].slots_max == 0)
+        return;
+    key->kills++;
+    key->until_us = shadow->now_us + shadow->limits.quarantine_us;
+}
+
+void sim_shadow_good_end(struct sim_shadow *shadow, const struct sim_record *record)
+{
+    struct sim_key *key = key_of(shadow, record);
+
+    if (key != NULL)
+        key->kills = 0;
+}
+
+static bool is_poison(struct sim_shadow *shadow, const struct sim_record *record)
+{
+    const struct sim_key *key = key_of(shadow, record);
+    return key != NULL && key->kills >= 2;
 }
 
 static struct sim_record *by_id(struct sim_shadow *shadow, const struct proto_id *id)
@@ -127,6 +170,58 @@ static struct sim_record *by_id(struct sim_shadow *shadow, const struct proto_id
     return &shadow->records[index];
 }
 
+static void earn_retry(struct sim_shadow *shadow, uint32_t service, uint64_t micros)
+{
+    struct sim_budget *budget = &shadow->budgets[service];
+    uint64_t full = 1000000ull * shadow->limits.retry_burst;
+
+    if (budget->at_us == 0)
+        *budget = (struct sim_budget){full, full, shadow->now_us};
+    micros += (shadow->now_us - budget->at_us) * shadow->limits.retry_per_s;
+    budget->at_us = shadow->now_us;
+    budget->least = budget->least + micros < full ? budget->least + micros : full;
+    budget->most = budget->most + micros < full ? budget->most + micros : full;
+}
+
+/* Of those whose attempt was lost just now, how many may be tried again, and were. */
+static void check_retries(struct sim_shadow *shadow, uint32_t service)
+{
+    struct sim_budget *budget = &shadow->budgets[service];
+    uint64_t granted = 0, unsure = 0, denied = 0;
+
+    for (uint32_t i = 0; i < shadow->losts; i++) {
+        const struct sim_record *record = &shadow->records[shadow->lost[i]];
+        if (record->service != service)
+            continue;
+        if (record->place != SIM_ENDED) {
+            MUST(record->retryable, "request %u is tried again", record->index);
+            granted++;
+        } else if (record->attempt == 1) {
+            denied += record->status == PROTO_STATUS_WORKER_LOST && record->retryable;
+            unsure += !record->final || record->status == PROTO_STATUS_POISON_INPUT ||
+                      record->status == PROTO_STATUS_UNAVAILABLE;
+        }
+    }
+    if (granted + unsure + denied == 0)
+        return;
+    earn_retry(shadow, service, 0);
+    MUST(budget->most >= 1000000 * granted, "%lu second attempts, budget %lu", granted,
+         budget->most);
+    budget->most -= 1000000 * granted;
+    MUST(denied == 0 || budget->least < 1000000 * (granted + unsure + 1),
+         "no second attempt, but %lu of budget", budget->least);
+    uint64_t spent = 1000000 * (granted + unsure);
+    budget->least = budget->least > spent ? budget->least - spent : 0;
+    shadow->unretried += denied;
+}
+
+void sim_shadow_settle(struct sim_shadow *shadow)
+{
+    for (uint32_t s = 0; s < SIM_SERVICES; s++)
+        check_retries(shadow, s);
+    shadow->losts = 0;
+}
+
 static void accepted(struct sim_shadow *shadow, const struct broker_core_action *action)
 {
     struct sim_record *record = by_id(shadow, &action->request);
@@ -135,7 +230,10 @@ static void accepted(struct sim_shadow *shadow, const struct broker_core_action 
     MUST(!shadow->draining, "request %u accepted while draining", record->index);
     MUST(action->peer == record->client, "ACCEPT to another client");
     record->place = SIM_QUEUED;
+    MUST(!is_poison(shadow, record), "request %u is poison and was accepted",
+         record->index);
     record->order = ++shadow->orders;
+    earn_retry(shadow, record->service, 10000ull * shadow->limits.retry_percent);
     record->accepted_us = shadow->now_us;
     shadow->open[shadow->opened++] = record->index;
 }
@@ -152,6 +250,8 @@ static void refused(struct sim_shadow *shadow, const struct broker_core_action *
     }
     MUST(record->place == SIM_NEW, "request %u refused after it was accepted",
          record->index);
+    MUST(action->status != PROTO_STATUS_POISON_INPUT || is_poison(shadow, record),
+         "request %u was refused as poison", record->index);
     MUST(action->status != PROTO_STATUS_FULL || action->retry_after_ms > 0,
          "full without retry-after");
     MUST(action->status != PROTO_STATUS_FULL || action->actual > action->limit,
@@ -176,7 +276,11 @@ static void final(struct sim_shadow *shadow, const struct broker_core_action *ac
     MUST(action->status != PROTO_STATUS_EXPIRED ||
              shadow->now_us >= record->deadline_us || record->attempt > 0,
          "request %u expired before its time", record->index);
+    MUST(action->status != PROTO_STATUS_POISON_INPUT || action->pass_on ||
+             is_poison(shadow, record),
+         "request %u ended as poison", record->index);
     record->final = true;
+    record->status = action->status;
     shadow->finals++;
     shadow->by_status[action->status]++;
 }
@@ -287,6 +391,7 @@ static void dispatched(struct sim_shadow *shadow, const struct broker_core_actio
     MUST(record->place == SIM_QUEUED, "request %u sent in place %d", record->index,
          record->place);
     MUST(record->deadline_us > shadow->now_us, "request %u sent too late", record->index);
+    MUST(!is_poison(shadow, record), "request %u is poison and was sent", record->index);
     MUST(could_take(shadow, action->peer, record), "worker %u cannot take request %u",
          action->peer, record->index);
     uint32_t busy =
@@ -333,6 +438,7 @@ static void aborted(struct sim_shadow *shadow, const struct broker_core_action *
     if (shadow->workers[action->peer].slots_max > 0)
         shadow->workers[action->peer].aborted_us = shadow->now_us;
     sim_shadow_off_worker(shadow, record);
+    sim_shadow_lost(shadow, record, true);
 }
 
 static void worker_down(struct sim_shadow *shadow, uint32_t index)
@@ -344,9 +450,13 @@ static void worker_down(struct sim_shadow *shadow, uint32_t index)
         sim_shadow_leaving(shadow, index);
     for (uint32_t i = 0; i < shadow->opened; i++) {
         struct sim_record *record = &shadow->records[shadow->open[i]];
-        if ((record->place == SIM_SENT || record->place == SIM_RUNNING) &&
-            record->worker == index)
-            sim_shadow_off_worker(shadow, record);
+        if ((record->place != SIM_SENT && record->place != SIM_RUNNING) ||
+            record->worker != index)
+            continue;
+        if (record->place == SIM_RUNNING)
+            sim_shadow_killed(shadow, record);
+        sim_shadow_off_worker(shadow, record);
+        sim_shadow_lost(shadow, record, true);
     }
     worker->open = false;
     if (workers_open(shadow, worker->service) == 0)
@@ -512,8 +622,9 @@ static void check_times(const struct sim_shadow *shadow, const struct sim_record
     if (record->place == SIM_QUEUED && workers_open(shadow, record->service) == 0) {
         uint64_t since_us = shadow->workerless_us[record->service];
         since_us = record->accepted_us > since_us ? record->accepted_us : since_us;
-        MUST(since_us + l->worker_wait_us > now_us, "request %u waits for a worker",
-             record->index);
+        /* Unless it came back only now: then it ends when the clock has its turn. */
+        MUST(since_us + l->worker_wait_us > now_us || record->back_us > now_us,
+             "request %u waits for a worker", record->index);
     }
 }
 

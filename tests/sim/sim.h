@@ -16,6 +16,7 @@
 #define SIM_MACHINES 6
 #define SIM_RECORDS  8192 /* requests in one run */
 #define SIM_SERVICES 2    /* "extract" with slots, "cache" without */
+#define SIM_KEYS     48   /* what requests are about; SIM_KEYS: nobody can say */
 
 /* ---- random numbers: xorshift64*, never the clock ---- */
 
@@ -41,8 +42,16 @@ struct sim_record {
     bool known_job, final, released, taken_back;
     uint32_t worker, attempt, returned;
     uint64_t worker_session, tried; /* sessions of workers: now, last */
-    uint64_t sent_us, started_us, alive_us;
+    uint64_t sent_us, started_us, alive_us, back_us;
     uint64_t order; /* of acceptance */
+    uint32_t key;
+    uint16_t status; /* of FINAL */
+    bool retryable;  /* the loss of its attempt in this event */
+};
+
+struct sim_key {
+    uint32_t kills;
+    uint64_t until_us;
 };
 
 struct sim_worker {
@@ -59,6 +68,12 @@ struct sim_source {
     uint64_t target, seq, until_us;
 };
 
+/* Second attempts in hand, in millionths, as of. Two bounds: of a request that ended in
+ * the same event the shadow cannot tell whether it had been granted one before. */
+struct sim_budget {
+    uint64_t least, most, at_us;
+};
+
 struct sim_shadow {
     struct broker_core *core;
     struct broker_core_limits limits;
@@ -71,10 +86,14 @@ struct sim_shadow {
     struct sim_source sources[SIM_SERVICES][BROKER_CORE_SOURCES];
     uint64_t workerless_us[SIM_SERVICES];
     uint32_t since_batch[SIM_SERVICES];
+    struct sim_key keys[SIM_KEYS];
+    struct sim_budget budgets[SIM_SERVICES];
+    uint32_t lost[SIM_RECORDS], losts; /* whose attempt was lost in this event */
     uint64_t sessions, orders;
     uint64_t now_us, ticked_us; /* ticked: what was due until then was done */
     bool draining, expect_refusal, ticking;
     uint64_t checks, finals, refusals, dispatches, second_attempts, batch;
+    uint64_t unretried;
     uint64_t by_status[PROTO_STATUS_COUNT];
 };
 
@@ -92,12 +111,19 @@ void sim_shadow_scale(struct sim_shadow *shadow, uint32_t service, uint32_t sour
 struct sim_record *sim_shadow_current(struct sim_shadow *shadow, uint32_t worker,
                                       const struct proto_id *id, uint32_t attempt);
 void sim_shadow_off_worker(struct sim_shadow *shadow, struct sim_record *record);
+/* Its attempt came to nothing; and perhaps it was the slot that it took with it. */
+void sim_shadow_lost(struct sim_shadow *shadow, struct sim_record *record,
+                     bool retryable);
+void sim_shadow_killed(struct sim_shadow *shadow, const struct sim_record *record);
+void sim_shadow_good_end(struct sim_shadow *shadow, const struct sim_record *record);
 /* It could not be sent or begun: without losing an attempt, unless that came too often.
  */
 void sim_shadow_give_back(struct sim_shadow *shadow, struct sim_record *record);
 
 /* Digest one action, in order. Complains about what must not be. */
 void sim_shadow_act(struct sim_shadow *shadow, const struct broker_core_action *action);
+/* All actions of an event were digested. */
+void sim_shadow_settle(struct sim_shadow *shadow);
 /* Everything that must hold between two events. */
 void sim_shadow_check(struct sim_shadow *shadow);
 /* Nothing is open any more. */
@@ -112,6 +138,7 @@ bool sim_verbose(void);
 
 struct sim_totals {
     uint64_t events, requests, finals, refusals, dispatches, second_attempts, checks;
+    uint64_t unretried, quarantined;
     uint64_t by_status[PROTO_STATUS_COUNT];
 };
 

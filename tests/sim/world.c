@@ -110,6 +110,7 @@ static void take_actions(struct world *world)
         sim_shadow_act(&world->shadow, action);
         carry_out(world, action);
     }
+    sim_shadow_settle(&world->shadow);
 }
 
 static void give_back(struct world *world, const struct proto_id *id)
@@ -165,6 +166,7 @@ static void submit(struct world *world, uint32_t client)
         .priority = (uint32_t)sim_range(random, 0, 2),
         .bytes = sim_range(random, 0, sim_chance(random, 20) ? 2 * large : large / 4),
         .id = new_id(world, index),
+        .key = (uint32_t)sim_range(random, 0, SIM_KEYS),
         .worker = BROKER_CORE_NONE,
     };
     uint64_t budget_us = budget_ms == 0 ? shadow->limits.request_us : 1000ull * budget_ms;
@@ -179,6 +181,10 @@ static void submit(struct world *world, uint32_t client)
         .bytes = record->bytes,
         .payload = record,
     };
+    uint8_t key[BROKER_CORE_KEY_BYTES];
+    memset(key, (int)record->key, sizeof(key));
+    if (record->key < SIM_KEYS)
+        request.key = key;
     if (sim_chance(random, 10))
         request.service = "Not A Name";
     int err = broker_core_submit(world->core, client, &request, world->now_us);
@@ -288,6 +294,18 @@ static void scale(struct world *world)
                          until_us);
 }
 
+static void pardon(struct world *world)
+{
+    uint32_t key = (uint32_t)sim_range(&world->random, 0, 3 * SIM_KEYS);
+    uint8_t bytes[BROKER_CORE_KEY_BYTES];
+
+    memset(bytes, (int)key, sizeof(bytes));
+    broker_core_pardon(world->core, key == SIM_KEYS ? NULL : bytes);
+    for (uint32_t i = 0; i < SIM_KEYS; i++)
+        if (key == SIM_KEYS || key == i)
+            world->shadow.keys[i].kills = 0;
+}
+
 static void chaos(struct world *world)
 {
     struct sim_random *random = &world->random;
@@ -311,6 +329,7 @@ static void chaos(struct world *world)
         break;
     case 4:
         (void)broker_core_drain_slot(world->core, sim_range(random, 0, 4000));
+        pardon(world);
         break;
     case 5:
     case 6:
@@ -440,6 +459,11 @@ static void choose_limits(struct world *world, struct broker_core_limits *limits
     limits->batch_share = (uint32_t)sim_range(random, 1, 12);
     limits->request_us = sim_range(random, 1000000, 60000000);
     limits->worker_wait_us = sim_range(random, 0, 8000000);
+    limits->retry_percent = (uint32_t)sim_range(random, 0, 30);
+    limits->retry_per_s = (uint32_t)sim_range(random, 0, 3);
+    limits->retry_burst = (uint32_t)sim_range(random, 0, 30);
+    limits->quarantine_keys = SIM_KEYS; /* what a smaller table forgets: a unit test */
+    limits->quarantine_us = sim_chance(random, 50) ? 0 : sim_range(random, 1, 30000000);
 }
 
 static void begin(struct world *world, uint64_t seed)
@@ -505,6 +529,8 @@ static void add_up(const struct world *world, uint64_t events, struct sim_totals
     totals->refusals += shadow->refusals;
     totals->dispatches += shadow->dispatches;
     totals->second_attempts += shadow->second_attempts;
+    totals->unretried += shadow->unretried;
+    totals->quarantined += broker_core_counters(world->core)->keys_quarantined;
     totals->checks += shadow->checks;
     for (int i = 0; i < PROTO_STATUS_COUNT; i++)
         totals->by_status[i] += shadow->by_status[i];

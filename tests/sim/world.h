@@ -8,6 +8,11 @@
 
 #define WORLD_SLOTS  32 /* of a machine */
 #define WORLD_EVENTS 65536
+#define WORLD_POISON 4 /* keys below this kill most slots that work on them */
+
+/* `b` of a FAIL */
+#define WORLD_RETRYABLE 1u
+#define WORLD_OF_WORKER 2u
 
 enum world_kind {
     WORLD_CLIENT,    /* client `who` does something */

@@ -125,6 +125,20 @@ static inline int submit_as(struct fixture *f, uint32_t client, unsigned n,
     return broker_core_submit(f->core, client, &request, f->now_us);
 }
 
+/* About the key that is all `key`. */
+static inline int submit_key(struct fixture *f, unsigned n, uint8_t key)
+{
+    uint8_t bytes[BROKER_CORE_KEY_BYTES];
+    memset(bytes, key, sizeof bytes);
+    struct broker_core_request request = {.id = id_of(n),
+                                          .service = "extract",
+                                          .priority = NORMAL,
+                                          .bytes = 100,
+                                          .key = bytes,
+                                          .payload = &marks[n]};
+    return broker_core_submit(f->core, 0, &request, f->now_us);
+}
+
 static inline void submit(struct fixture *f, unsigned n)
 {
     assert_int_equal(submit_as(f, 0, n, NORMAL, 100, 0), 0);
@@ -163,8 +177,17 @@ static inline int done(struct fixture *f, const struct broker_core_action *job)
 static inline int fail_job(struct fixture *f, const struct broker_core_action *job,
                            bool retryable)
 {
-    return broker_core_fail(f->core, job->peer, &job->request, job->attempt,
-                            PROTO_STATUS_INTERNAL, retryable, f->now_us);
+    struct broker_core_failure failure = {PROTO_STATUS_INTERNAL, retryable, true};
+    return broker_core_fail(f->core, job->peer, &job->request, job->attempt, &failure,
+                            f->now_us);
+}
+
+/* The worker has no room for the job. */
+static inline int refuse_job(struct fixture *f, const struct broker_core_action *job)
+{
+    struct broker_core_failure failure = {PROTO_STATUS_FULL, true, true};
+    return broker_core_fail(f->core, job->peer, &job->request, job->attempt, &failure,
+                            f->now_us);
 }
 
 static inline int scale(struct fixture *f, const char *source, uint64_t target,

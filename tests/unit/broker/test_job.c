@@ -179,9 +179,7 @@ static void a_job_that_could_not_be_sent_loses_no_attempt(void **state)
     ready(&f, 0, 1, 1);
     assert_int_equal(nth(&f, BROKER_CORE_JOB, 0)->attempt, 1);
     clear(&f);
-    assert_int_equal(
-        broker_core_fail(f.core, 0, &job.request, 1, PROTO_STATUS_FULL, true, f.now_us),
-        0);
+    assert_int_equal(refuse_job(&f, &job), 0);
     ready(&f, 0, 1, 1);
     assert_int_equal(nth(&f, BROKER_CORE_JOB, 0)->attempt, 1);
     assert_int_equal(broker_core_counters(f.core)->jobs_returned, 2);
@@ -197,8 +195,7 @@ static void a_worker_that_always_refuses_costs_attempts_in_the_end(void **state)
     submit(&f, 1);
     while (count_of(&f, BROKER_CORE_FINAL) == 0 && jobs < 100) {
         const struct broker_core_action job = *nth(&f, BROKER_CORE_JOB, jobs++);
-        broker_core_fail(f.core, 0, &job.request, job.attempt, PROTO_STATUS_FULL, true,
-                         f.now_us);
+        refuse_job(&f, &job);
         ready(&f, 0, 1, 1);
     }
     assert_int_equal(jobs, BROKER_CORE_RETURNS_MAX + BROKER_CORE_ATTEMPTS_MAX);
