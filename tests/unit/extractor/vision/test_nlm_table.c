@@ -1,0 +1,126 @@
+#include "extractor/vision/nlm_table.h"
+#include "tests/harness/harness.h"
+
+#include <math.h>
+
+static uint32_t weight[VISION_NLM_WEIGHTS_MAX + 1];
+
+static struct vision_nlm_plan plan_of(double h, unsigned template_px, unsigned search_px)
+{
+    const struct vision_nlm_params params = {h, template_px, search_px};
+    struct vision_nlm_plan plan;
+
+    vision_nlm_plan_u8(&plan, &params, weight);
+    return plan;
+}
+
+static uint32_t want(const struct vision_nlm_plan *plan, unsigned sum)
+{
+    const unsigned i = sum >> plan->shift;
+
+    return plan->weight[i < plan->weight_last ? i : plan->weight_last];
+}
+
+/* As the kernels look it up, for every sum of 16 bits. */
+static void words_are_exact(const struct vision_nlm_plan *plan)
+{
+    struct vision_nlm_words words;
+
+    assert_true(vision_nlm_words_make(&words, plan));
+    for (unsigned sum = 0; sum <= UINT16_MAX; sum++) {
+        const unsigned i = sum >> plan->shift, row = i / 64;
+        const unsigned got = ((unsigned)words.low[i % 64] * words.high[row % 32] >> 16) +
+                             (row < 16 ? words.fix[i % 64] >> row & 1 : 0);
+        assert_int_equal(sum < words.limit ? got : 0, want(plan, sum));
+    }
+}
+
+static void floats_are_exact(const struct vision_nlm_plan *plan)
+{
+    struct vision_nlm_floats f;
+
+    assert_true(vision_nlm_floats_make(&f, plan));
+    for (unsigned sum = 0; sum <= UINT16_MAX; sum++) {
+        const unsigned clamped = sum < f.limit ? sum : f.limit;
+        assert_in_range(clamped + f.bias, 0, UINT16_MAX);
+        const unsigned i = (clamped + f.bias) >> plan->shift;
+        assert_in_range(i / 64, 0, 15);
+        const float product = (f.low[i % 8] * f.mid[i / 8 % 8]) * f.top[i / 64];
+        assert_int_equal((uint32_t)nearbyintf(product), want(plan, sum));
+    }
+}
+
+static void both_forms_are_exact_wherever_they_are_made(void **state)
+{
+    (void)state;
+    for (unsigned template_px = 3; template_px <= 9; template_px += 2)
+        for (double h = 0.05; h < 10; h += 0.37)
+            for (unsigned search_px = 19; search_px <= 35; search_px += 8) {
+                const struct vision_nlm_plan plan = plan_of(h, template_px, search_px);
+                words_are_exact(&plan);
+                floats_are_exact(&plan);
+            }
+}
+
+static void the_default_has_both(void **state)
+{
+    (void)state;
+    const struct vision_nlm_plan plan = plan_of(10, 7, 21);
+
+    assert_int_equal(plan.weight_last, 528);
+    words_are_exact(&plan);
+    floats_are_exact(&plan);
+}
+
+static void words_reach_as_far_as_sums_of_16_bits_do(void **state)
+{
+    (void)state;
+    struct vision_nlm_words words;
+    struct vision_nlm_floats floats;
+    struct vision_nlm_plan plan = plan_of(13.9, 7, 21);
+    words_are_exact(&plan);
+
+    plan = plan_of(14, 7, 21); /* a sum that saturates could have a weight */
+    assert_false(vision_nlm_words_make(&words, &plan));
+    assert_false(vision_nlm_floats_make(&floats, &plan));
+}
+
+/* Of the floats' 16 rows the last must weigh nothing; with less there was once a row
+ * that came round to 0 and weighed most. */
+static void floats_end_a_row_earlier(void **state)
+{
+    (void)state;
+    struct vision_nlm_floats floats;
+    struct vision_nlm_plan plan = plan_of(13.9, 7, 21);
+    assert_false(vision_nlm_floats_make(&floats, &plan));
+    plan = plan_of(13.6, 5, 21);
+    assert_false(vision_nlm_floats_make(&floats, &plan));
+    plan = plan_of(10.4, 9, 29);
+    assert_false(vision_nlm_floats_make(&floats, &plan));
+    plan = plan_of(13.4, 7, 21);
+    floats_are_exact(&plan);
+}
+
+static void weights_above_15_bits_have_neither(void **state)
+{
+    (void)state;
+    struct vision_nlm_words words;
+    struct vision_nlm_floats floats;
+    const struct vision_nlm_plan plan = plan_of(10, 7, 15);
+
+    assert_true(plan.one > INT16_MAX);
+    assert_false(vision_nlm_words_make(&words, &plan));
+    assert_false(vision_nlm_floats_make(&floats, &plan));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(both_forms_are_exact_wherever_they_are_made),
+        cmocka_unit_test(the_default_has_both),
+        cmocka_unit_test(words_reach_as_far_as_sums_of_16_bits_do),
+        cmocka_unit_test(floats_end_a_row_earlier),
+        cmocka_unit_test(weights_above_15_bits_have_neither),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
