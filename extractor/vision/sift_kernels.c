@@ -193,6 +193,9 @@ void vision_sift_kernels(struct vision_kernels *k, unsigned cpu)
         vision_sift_table_avx2(&k->sift);
     if (cpu & VISION_CPU_AVX512)
         vision_sift_table_avx512(&k->sift);
+#elif defined(__aarch64__)
+    if (cpu & VISION_CPU_NEON)
+        vision_sift_table_neon(&k->sift);
 #else
     (void)cpu;
 #endif

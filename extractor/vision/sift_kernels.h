@@ -113,8 +113,9 @@ struct vision_sift_table {
 
 #define VISION_SIFT_LENGTH_LEAST 1e-20f /* keeps 0 / 0 out of the angle */
 
-/* What each level of cpu adds to the table; NULL entries are left alone. */
+/* The whole table of a level of cpu, each on its own architecture only. */
 void vision_sift_table_avx2(struct vision_sift_table *t);
 void vision_sift_table_avx512(struct vision_sift_table *t);
+void vision_sift_table_neon(struct vision_sift_table *t);
 
 #endif
