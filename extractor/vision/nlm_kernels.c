@@ -14,5 +14,8 @@ void vision_nlm_kernels(struct vision_kernels *k, unsigned cpu)
         k->nlm_u8 = vision_nlm_u8_avx2;
     if (cpu & VISION_CPU_AVX512)
         k->nlm_u8 = vision_nlm_u8_avx512;
+#elif defined(__aarch64__)
+    if (cpu & VISION_CPU_NEON)
+        k->nlm_u8 = vision_nlm_u8_neon;
 #endif
 }
