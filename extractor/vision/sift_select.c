@@ -131,3 +131,9 @@ int vision_sift_select(struct vision_features *features, size_t width_px,
     features->count = choice->max_features;
     return 0;
 }
+
+void vision_features_free(struct vision_features *features)
+{
+    free(features->items);
+    *features = (struct vision_features){0};
+}

@@ -383,9 +383,3 @@ int vision_sift(const struct vision_image *image, const struct vision_sift_param
     free(w.kept);
     return err;
 }
-
-void vision_features_free(struct vision_features *features)
-{
-    free(features->items);
-    *features = (struct vision_features){0};
-}
