@@ -21,13 +21,25 @@ void extractor_send(struct extractor *extractor, struct proto_envelope *envelope
         extractor->metrics->answers_lost++;
 }
 
+/* Jobs that we can take: a slot each, and no more than the share, even while a worn slot
+ * ends its job beside its successor. */
+static unsigned credit(const struct extractor *extractor,
+                       const struct extractor_slots_count *slots)
+{
+    unsigned held = extractor_jobs_count(extractor->jobs).held;
+    unsigned room = slots->share > slots->busy ? slots->share - slots->busy : 0;
+    unsigned idle = slots->idle < room ? slots->idle : room;
+
+    return idle > held ? idle - held : 0;
+}
+
 static void send_ready(struct extractor *extractor)
 {
     struct extractor_slots_count slots = extractor_slots_count(extractor->slots);
-    unsigned held = extractor_jobs_count(extractor->jobs).held;
     uint64_t now_us = service_now_us(extractor->service);
-    struct proto_ready ready = {.credit = slots.idle > held ? slots.idle - held : 0,
-                                .slots = slots.alive};
+    struct proto_ready ready = {.credit = credit(extractor, &slots),
+                                .slots =
+                                    slots.able < slots.share ? slots.able : slots.share};
     struct proto_envelope envelope = {.verb = PROTO_READY,
                                       .priority = PROTO_PRIORITY_NORMAL};
 
@@ -119,7 +131,7 @@ static void on_drain(struct extractor *extractor, const struct mesh_msg *msg)
 
     if (proto_body_decode(proto_drain_fields, msg->body, msg->body_bytes, &drain) < 0)
         return;
-    unsigned first = 1, last = extractor->slots_max;
+    unsigned first = 1, last = extractor->slots_max + EXTRACTOR_SLOTS_SPARE;
     if (drain.slot != 0)
         first = last = drain.slot <= last ? (unsigned)drain.slot : last + 1;
     for (unsigned i = first; i <= last; i++)
@@ -306,7 +318,8 @@ static int start(struct service *service)
     service_set_data(service, extractor);
     int err = choose_slots(extractor);
     if (err == 0)
-        err = extractor_jobs_open(extractor, extractor->slots_max, &extractor->jobs);
+        err = extractor_jobs_open(extractor, extractor->slots_max + EXTRACTOR_SLOTS_SPARE,
+                                  &extractor->jobs);
     if (err == 0)
         err = open_slots(extractor);
     if (err == 0)

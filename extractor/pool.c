@@ -59,11 +59,57 @@ static void start_some(const struct extractor_pool_slot *slots, size_t count,
         }
 }
 
+static size_t count_state(const struct extractor_pool_slot *slots, size_t count,
+                          enum extractor_slot_state state)
+{
+    size_t found = 0;
+
+    for (size_t i = 0; i < count; i++)
+        found += slots[i].state == state && !slots[i].leaving;
+    return found;
+}
+
+static bool is_worn(const struct extractor_pool_slot *slot)
+{
+    return slot->worn && !slot->leaving &&
+           (slot->state == EXTRACTOR_SLOT_IDLE || slot->state == EXTRACTOR_SLOT_BUSY);
+}
+
+static size_t count_worn(const struct extractor_pool_slot *slots, size_t count)
+{
+    size_t worn = 0;
+
+    for (size_t i = 0; i < count; i++)
+        worn += is_worn(&slots[i]);
+    return worn;
+}
+
+/* Let `most` worn slots go, those first that go at once. Returns how many went. */
+static size_t retire_some(const struct extractor_pool_slot *slots, size_t count,
+                          size_t most, enum extractor_pool_verdict *out)
+{
+    size_t gone = 0;
+
+    for (size_t i = 0; i < count && gone < most; i++)
+        if (is_worn(&slots[i]) && slots[i].state == EXTRACTOR_SLOT_IDLE) {
+            out[i] = EXTRACTOR_POOL_END;
+            gone++;
+        }
+    for (size_t i = 0; i < count && gone < most; i++)
+        if (is_worn(&slots[i]) && slots[i].state == EXTRACTOR_SLOT_BUSY) {
+            out[i] = EXTRACTOR_POOL_LEAVE;
+            gone++;
+        }
+    return gone;
+}
+
 void extractor_pool_plan(const struct extractor_pool_slot *slots, size_t count,
                          unsigned share, enum extractor_pool_verdict *out)
 {
     size_t processes = count_processes(slots, count);
     size_t staying = processes - count_going(slots, count);
+    size_t starting = count_state(slots, count, EXTRACTOR_SLOT_STARTING);
+    size_t ready = staying - starting, worn = count_worn(slots, count);
 
     for (size_t i = 0; i < count; i++) {
         bool at_rest = slots[i].state == EXTRACTOR_SLOT_IDLE ||
@@ -72,8 +118,16 @@ void extractor_pool_plan(const struct extractor_pool_slot *slots, size_t count,
     }
     if (processes < share)
         start_some(slots, count, share - processes, out);
-    if (staying > share) {
-        size_t surplus = staying - share;
+    else if (worn > 0 && starting == 0 && staying == share)
+        start_some(slots, count, 1, out);
+    if (ready > share) {
+        size_t gone = retire_some(slots, count, ready - share, out);
+        staying -= gone;
+        worn -= gone;
+    }
+    size_t most = share + (worn > 0 && starting > 0); /* a successor on its way */
+    if (staying > most) {
+        size_t surplus = staying - most;
         surplus = end_some(slots, count, EXTRACTOR_SLOT_IDLE, surplus, out);
         end_some(slots, count, EXTRACTOR_SLOT_STARTING, surplus, out);
     }

@@ -25,13 +25,15 @@ const char *extractor_slot_state_name(enum extractor_slot_state state);
 struct extractor_pool_slot {
     enum extractor_slot_state state;
     bool leaving; /* it is to end after its job, whatever the share is */
+    bool worn;    /* used up: it works on until a successor is ready */
 };
 
 enum extractor_pool_verdict {
     EXTRACTOR_POOL_KEEP, /* as it is; a busy one that is surplus gets END when it is idle
                           */
     EXTRACTOR_POOL_START,
-    EXTRACTOR_POOL_END
+    EXTRACTOR_POOL_END,
+    EXTRACTOR_POOL_LEAVE /* busy: it is to take no other job */
 };
 
 /*
@@ -39,13 +41,18 @@ enum extractor_pool_verdict {
  * ended, and none is started while processes that are still ending fill the share: memory
  * has to be back before it is given out again. Idle ones go before starting ones, high
  * numbers before low ones; starts fill the lowest numbers.
+ *
+ * A worn slot is not ended before another one can do its work: a successor is started
+ * beside the share, one at a time, and when that has said HELLO a worn one goes, idle at
+ * once, busy after its job. A new slot has little memory, so the share is exceeded by
+ * processes, not by their weight.
  */
 void extractor_pool_plan(const struct extractor_pool_slot *slots, size_t count,
                          unsigned share, enum extractor_pool_verdict *out);
 
-/* The brake on crash storms. Zeroed is ready. A death before the age YOUNG is one of a
- * storm: the next start waits FIRST, doubled by each such death up to MAX; after FORGET
- * without one it begins anew. */
+/* The brake on crash storms, one for each number. Zeroed is ready. A death before the age
+ * YOUNG is one of a storm: the next start waits FIRST, doubled by each such death up to
+ * MAX; after FORGET without one it begins anew. */
 #define EXTRACTOR_BRAKE_YOUNG_US  5000000u
 #define EXTRACTOR_BRAKE_FIRST_US  100000u
 #define EXTRACTOR_BRAKE_MAX_US    10000000u

@@ -13,16 +13,16 @@ static void slots_try_start(struct extractor_slots *slots, unsigned number)
 {
     uint64_t now_us = service_now_us(slots->service);
 
-    if (!extractor_brake_allows(&slots->brake, now_us)) {
-        slots->delayed = true;
+    if (!extractor_brake_allows(&slots->brakes[number - 1], now_us)) {
+        slots->delayed++;
         return;
     }
     int err = extractor_slot_start(slots, number);
     if (err == 0)
         return;
     /* As a slot that died at once: the system may have no more to give for now. */
-    extractor_brake_death(&slots->brake, 0, now_us);
-    slots->delayed = true;
+    extractor_brake_death(&slots->brakes[number - 1], 0, now_us);
+    slots->delayed++;
     log_limited(LOG_ERROR, &slots->quiet, now_us, "slot not started",
                 "slot=%u program=\"%s\" error=\"%s\"", number, slots->program,
                 strerror(-err));
@@ -33,8 +33,9 @@ static void slots_view(struct extractor_slots *slots)
     for (unsigned i = 0; i < slots->count; i++) {
         const struct extractor_slot *slot = slots->table[i];
         slots->view[i] = slot == NULL
-                             ? (struct extractor_pool_slot){EXTRACTOR_SLOT_EMPTY, false}
-                             : (struct extractor_pool_slot){slot->state, slot->leaving};
+                             ? (struct extractor_pool_slot){.state = EXTRACTOR_SLOT_EMPTY}
+                             : (struct extractor_pool_slot){slot->state, slot->leaving,
+                                                            slot->worn != NULL};
     }
 }
 
@@ -45,19 +46,47 @@ void extractor_slots_gauge(struct extractor_slots *slots)
     slots->metrics->slots = count.alive;
     slots->metrics->slots_busy = count.busy;
     slots->metrics->slots_share = count.share;
+    slots->metrics->slots_delayed = slots->delayed;
 }
 
 static void slot_wear(struct extractor_slot *slot, uint64_t now_us)
 {
     struct extractor_wear used = {slot->jobs, now_us - slot->born_us,
                                   slot->memory.resident_bytes};
-    const char *worn = extractor_pool_worn(&used, &slot->limit);
 
-    if (worn == NULL || slot->leaving)
-        return;
+    if (slot->worn == NULL)
+        slot->worn = extractor_pool_worn(&used, &slot->limit);
+}
+
+/* A worn slot has a successor. */
+static void slot_retire(struct extractor_slot *slot)
+{
     slot->leaving = true;
-    slot->why = worn;
+    slot->why = slot->worn;
     slot->owner->metrics->slots_recycled++;
+}
+
+static void slot_obey(struct extractor_slots *slots, unsigned number,
+                      enum extractor_pool_verdict verdict)
+{
+    struct extractor_slot *slot = slots->table[number - 1];
+
+    switch (verdict) {
+    case EXTRACTOR_POOL_START:
+        if (!slots->doors_closed)
+            slots_try_start(slots, number);
+        break;
+    case EXTRACTOR_POOL_END:
+        if (slot->worn != NULL && !slot->leaving)
+            slot_retire(slot);
+        extractor_slot_end(slot);
+        break;
+    case EXTRACTOR_POOL_LEAVE:
+        slot_retire(slot);
+        break;
+    case EXTRACTOR_POOL_KEEP:
+        break;
+    }
 }
 
 /* Make the slots what they should be, then tell the owner, who may give jobs. */
@@ -65,25 +94,21 @@ void extractor_slots_settle(struct extractor_slots *slots)
 {
     uint64_t now_us = service_now_us(slots->service);
 
-    slots->delayed = false;
+    slots->delayed = 0;
     for (unsigned i = 0; i < slots->count; i++)
-        if (slots->table[i] != NULL && slots->table[i]->state == EXTRACTOR_SLOT_IDLE)
+        if (slots->table[i] != NULL)
             slot_wear(slots->table[i], now_us);
     slots_view(slots);
     extractor_pool_plan(slots->view, slots->count, slots->share, slots->verdicts);
-    for (unsigned i = 0; i < slots->count; i++) {
-        if (slots->verdicts[i] == EXTRACTOR_POOL_END)
-            extractor_slot_end(slots->table[i]);
-        if (slots->verdicts[i] == EXTRACTOR_POOL_START && !slots->doors_closed)
-            slots_try_start(slots, i + 1);
-    }
+    for (unsigned i = 0; i < slots->count; i++)
+        slot_obey(slots, i + 1, slots->verdicts[i]);
     extractor_slots_gauge(slots);
     slots->callbacks.on_change(slots->arg);
 }
 
 void extractor_slots_set_share(struct extractor_slots *slots, unsigned share)
 {
-    slots->share = share < slots->count ? share : slots->count;
+    slots->share = share < slots->most ? share : slots->most;
     extractor_slots_settle(slots);
 }
 
@@ -158,7 +183,7 @@ void extractor_slots_tick(struct extractor_slots *slots)
 
 bool extractor_slots_hurry(const struct extractor_slots *slots)
 {
-    if (slots->delayed)
+    if (slots->delayed > 0)
         return true;
     for (unsigned i = 0; i < slots->count; i++)
         if (slots->table[i] != NULL && slots->table[i]->kill_us != 0)
@@ -177,6 +202,7 @@ struct extractor_slots_count extractor_slots_count(const struct extractor_slots 
         if (slot == NULL || slot->state == EXTRACTOR_SLOT_ENDING)
             continue;
         count.alive++;
+        count.able += slot->state != EXTRACTOR_SLOT_STARTING;
         count.busy += slot->state == EXTRACTOR_SLOT_BUSY;
         count.idle += slot->state == EXTRACTOR_SLOT_IDLE && !slot->leaving;
     }
@@ -216,6 +242,7 @@ void extractor_slots_release(struct extractor_slots *slots)
     free(slots->table);
     free(slots->view);
     free(slots->verdicts);
+    free(slots->brakes);
     free(slots);
 }
 
@@ -255,15 +282,18 @@ int extractor_slots_open(struct service *service, unsigned count,
                                       .metrics = service_metrics(service),
                                       .callbacks = *callbacks,
                                       .arg = arg,
-                                      .count = count,
+                                      .most = count,
+                                      .count = count + EXTRACTOR_SLOTS_SPARE,
                                       .open = 1};
-    slots->table = calloc(count, sizeof *slots->table);
-    slots->view = calloc(count, sizeof *slots->view);
-    slots->verdicts = calloc(count, sizeof *slots->verdicts);
+    slots->table = calloc(slots->count, sizeof *slots->table);
+    slots->view = calloc(slots->count, sizeof *slots->view);
+    slots->verdicts = calloc(slots->count, sizeof *slots->verdicts);
+    slots->brakes = calloc(slots->count, sizeof *slots->brakes);
     int err = find_program(slots);
     if (err == 0)
         err = read_sandbox(slots);
-    if (slots->table == NULL || slots->view == NULL || slots->verdicts == NULL)
+    if (slots->table == NULL || slots->view == NULL || slots->verdicts == NULL ||
+        slots->brakes == NULL)
         err = -ENOMEM;
     if (err == 0 && access(slots->program, X_OK) < 0) {
         err = -errno;

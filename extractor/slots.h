@@ -3,8 +3,9 @@
  * replaced, reaped.
  *
  * Acts on the decisions of pool.h. Knows jobs only as something a slot holds; the mesh is
- * in jobs.c. Loop thread only. Slots are numbered from 1; a replacement takes the number
- * of the one it replaces.
+ * in jobs.c. Loop thread only. Slots are numbered from 1, the lowest free number first;
+ * EXTRACTOR_SLOTS_SPARE numbers beyond the most slots are for successors, which warm up
+ * while the worn slots that they replace still work.
  */
 #ifndef EXTRACTOR_SLOTS_H
 #define EXTRACTOR_SLOTS_H
@@ -14,6 +15,8 @@
 #include "extractor/process.h"
 #include "runtime/service.h"
 
+#define EXTRACTOR_SLOTS_SPARE 4
+
 struct extractor_slots;
 
 struct extractor_slot {
@@ -22,6 +25,7 @@ struct extractor_slot {
     struct extractor_process process;
     void *job;                 /* of the owner, while there is a job in hand; else NULL */
     bool leaving;              /* ends after its job */
+    const char *worn;          /* why it is to be replaced; NULL: it is not */
     bool tell;                 /* on_drained when it has ended */
     bool faulty;               /* killed for a fault: that counts as a death */
     uint64_t serial;           /* of the job in hand */
@@ -84,11 +88,14 @@ void extractor_slots_tick(struct extractor_slots *slots);
 bool extractor_slots_hurry(const struct extractor_slots *slots);
 
 struct extractor_slots_count {
-    unsigned share, alive, idle, busy;
+    unsigned share;
+    unsigned alive; /* processes, but those that are ending */
+    unsigned able;  /* of them those that have come up */
+    unsigned idle, busy;
 };
 struct extractor_slots_count extractor_slots_count(const struct extractor_slots *slots);
 
-/* Slot `number` from 1 to the most, or NULL when there is none now. */
+/* Slot `number` from 1 to the most and the spare ones, or NULL when there is none now. */
 struct extractor_slot *extractor_slots_get(const struct extractor_slots *slots,
                                            unsigned number);
 

@@ -20,11 +20,12 @@ struct extractor_slots {
     struct extractor_slot **table; /* by number - 1; NULL: none */
     struct extractor_pool_slot *view;
     enum extractor_pool_verdict *verdicts;
-    unsigned count, share;
+    unsigned count; /* of the tables: `most` and the spare ones */
+    unsigned most, share;
     uint64_t serial, sampled_us;
-    struct extractor_brake brake;
+    struct extractor_brake *brakes; /* by number - 1 */
     struct log_limit quiet;
-    bool delayed;      /* a start waits for the brake */
+    unsigned delayed;  /* starts that wait for their brake */
     bool warned;       /* that there is no seccomp filter */
     bool doors_closed; /* the service ends */
     unsigned open;     /* slots whose handles are not closed, and one for us */

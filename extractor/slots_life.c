@@ -86,7 +86,8 @@ static void slot_mourn(struct extractor_slot *slot, uint64_t age_us, uint64_t no
     struct extractor_slots *slots = slot->owner;
 
     slots->metrics->slots_died++;
-    uint64_t delay_us = extractor_brake_death(&slots->brake, age_us, now_us);
+    uint64_t delay_us =
+        extractor_brake_death(&slots->brakes[slot->number - 1], age_us, now_us);
     if (delay_us >= STORM_ALERT_US)
         log_limited(LOG_ERROR, &slots->quiet, now_us, "slots keep dying",
                     "slot=%u next_start_ms=%" PRIu64, slot->number, delay_us / 1000);
@@ -230,9 +231,10 @@ static uint64_t jobs_limit(const struct extractor_options *options)
     uint64_t jobs = options->recycle_jobs, tenth = jobs / 10;
     uint32_t chance;
 
-    /* Spread, so that slots started together do not leave together. */
+    /* Spread, so that slots started together do not leave together; below the number, as
+     * a worn slot works on until its successor is warm. */
     service_random(&chance, sizeof chance);
-    return jobs - tenth + chance % (2 * tenth + 1);
+    return jobs - tenth + chance % (tenth + 1);
 }
 
 static int slot_watch(struct extractor_slot *slot, uv_loop_t *loop)

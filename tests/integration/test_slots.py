@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness.mesh import ROOT, until
+from tests.harness.mesh import BIN, ROOT, until
 from tests.harness.scenes import encoded
+from tests.soak.slots import soak
 
 FAILSLOT = Path(os.environ.get("SIFTMESH_FAILPOINT_SLOT",
                                ROOT / "build/failpoints/bin/siftmesh-slot"))
@@ -161,3 +162,73 @@ def test_a_new_supervisor_starts_clean_after_a_killed_one(mesh):
         mesh.start_one("extractor")
         assert post(mesh, 1600 + round).status == 200
         assert len(mesh.slot_pids()) <= 2
+
+
+# ---- crash storms ----
+
+def test_in_a_crash_storm_cached_results_are_served_and_it_passes(mesh, tmp_path):
+    program = tmp_path / "slot"
+    mesh.start(extractor={"slots": 2}, gateway={"request_timeout_ms": 2000})
+    known = encoded(".png", seed=1700)
+    assert mesh.post("/v1/features", known).status == 200
+    mesh.kill("extractor")
+    program.symlink_to("/bin/false")  # every slot ends as soon as it is started
+    mesh.start_one("extractor", slot_program=program)
+    until(lambda: events(mesh, "slots keep dying"), "the alert")
+    alert = events(mesh, "slots keep dying")[0]
+    assert alert["level"] == "error" and alert["next_start_ms"] >= 1000
+    # 0.1 s, doubled each time: at most five starts of each slot in the first three seconds.
+    assert len(events(mesh, "slot started")) <= 2 * 6
+
+    again = mesh.post("/v1/features", known)
+    assert (again.status, again.cache) == (200, "hit")
+    key = again.headers["etag"].strip('"').split("-")[0].split(".")[0]
+    assert mesh.get(f"/v1/features/{key}").status == 200
+    refused = post(mesh, 1701)
+    assert refused.status in (503, 504), refused.body
+    assert refused.status != 503 or int(refused.headers["retry-after"]) > 0
+
+    good = tmp_path / "good"
+    good.symlink_to(BIN / "siftmesh-slot")
+    good.rename(program)
+    until(lambda: mesh.slots() == 2, "the storm has passed")
+    assert post(mesh, 1702).status == 200
+
+
+def test_one_slot_that_dies_young_does_not_hold_up_the_others(failing):
+    # Back-off is by slot: slot 1 dies twice as it starts, slot 2 works on.
+    mesh = failing("start:exit", once=True)
+    assert [post(mesh, seed, width=80, height=60).status for seed in range(1720, 1725)] \
+        == [200] * 5
+    until(lambda: len(mesh.slot_pids()) == 2, "the other one lives too")
+    assert len(events(mesh, "slot ended", how="exit 70")) == 1
+    assert not events(mesh, "slots keep dying")
+
+
+# ---- recycling ----
+
+def test_slots_are_replaced_by_age_while_they_work(mesh):
+    mesh.start(extractor={"slots": 2, "recycle_age_s": 1})
+    seeds = iter(range(1800, 2000))
+
+    def aged():
+        assert post(mesh, next(seeds), width=80, height=60).status == 200
+        return len(events(mesh, "slot ended", why="age")) >= 3
+    until(aged, "three slots were replaced")
+    for end in events(mesh, "slot ended", why="age"):
+        assert end["how"] == "exit 0" and end["jobs"] >= 0
+        assert end["peak_bytes"] > end["private_bytes"] > 0
+
+
+def test_a_slot_that_keeps_much_memory_is_replaced(mesh):
+    mesh.start(extractor={"slots": 1, "slot_resident_bytes": 24 << 20})
+    (slot,) = mesh.slot_pids()
+    assert post(mesh, 2000, width=1200, height=900).status == 200
+    until(lambda: slot not in mesh.slot_pids(), "it was replaced")
+    (end,) = events(mesh, "slot ended", why="memory")
+    assert end["peak_bytes"] > 24 << 20
+    assert mesh.status()["services"]["extract"]["slots"] == 1
+
+
+def test_nothing_piles_up_over_many_recycles(mesh):
+    soak(mesh, 60)

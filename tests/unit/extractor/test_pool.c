@@ -7,8 +7,9 @@
 
 #define COUNT 6
 
-/* "I" idle, "B" busy, "S" starting, "E" ending, "." empty; small: leaving. The plan comes
- * back as "=" keep, "+" start, "-" end. */
+/* "I" idle, "B" busy, "S" starting, "E" ending, "." empty, "W" idle and worn, "V" busy
+ * and worn; small: leaving. The plan comes back as "=" keep, "+" start, "-" end, "!"
+ * leave. */
 static void plan(const char *text, unsigned share, const char *want)
 {
     struct extractor_pool_slot slots[COUNT];
@@ -19,15 +20,16 @@ static void plan(const char *text, unsigned share, const char *want)
         char c = text[i];
         slots[i].leaving = c >= 'a';
         c = (char)(slots[i].leaving ? c - 'a' + 'A' : c);
-        slots[i].state = c == 'I'   ? EXTRACTOR_SLOT_IDLE
-                         : c == 'B' ? EXTRACTOR_SLOT_BUSY
-                         : c == 'S' ? EXTRACTOR_SLOT_STARTING
-                         : c == 'E' ? EXTRACTOR_SLOT_ENDING
-                                    : EXTRACTOR_SLOT_EMPTY;
+        slots[i].worn = c == 'W' || c == 'V';
+        slots[i].state = c == 'I' || c == 'W'   ? EXTRACTOR_SLOT_IDLE
+                         : c == 'B' || c == 'V' ? EXTRACTOR_SLOT_BUSY
+                         : c == 'S'             ? EXTRACTOR_SLOT_STARTING
+                         : c == 'E'             ? EXTRACTOR_SLOT_ENDING
+                                                : EXTRACTOR_SLOT_EMPTY;
     }
     extractor_pool_plan(slots, COUNT, share, verdicts);
     for (int i = 0; i < COUNT; i++)
-        got[i] = "=+-"[verdicts[i]];
+        got[i] = "=+-!"[verdicts[i]];
     assert_string_equal(got, want);
 }
 
@@ -74,6 +76,37 @@ static void nothing_starts_before_the_memory_of_ending_ones_is_back(void **state
     plan("EEE...", 4, "===+==");
     plan(".II...", 3, "+=====");
     plan("EEII..", 1, "===-==");
+}
+
+static void a_worn_slot_works_until_its_successor_is_ready(void **state)
+{
+    (void)state;
+    plan("WII...", 3, "===+==");
+    plan("VBB...", 3, "===+==");
+    plan("WIIS..", 3, "======");
+    plan("WIII..", 3, "-=====");
+    plan("VIII..", 3, "!=====");
+    plan("vIII..", 3, "======");
+    plan("W.....", 1, "=+====");
+}
+
+static void successors_come_one_at_a_time(void **state)
+{
+    (void)state;
+    plan("WWW...", 3, "===+==");
+    plan("WVWS..", 3, "======");
+    plan("VWWI..", 3, "=-====");
+    plan("EVWI..", 3, "====+=");
+    plan("vVWI..", 3, "====+=");
+    plan("vvVIII", 4, "======"); /* no number is left: it works on */
+}
+
+static void a_worn_slot_is_the_first_to_pay_for_a_smaller_share(void **state)
+{
+    (void)state;
+    plan("WIII..", 2, "-==-==");
+    plan("IVII..", 2, "=!=-==");
+    plan("WIIS..", 2, "-=-===");
 }
 
 static void deaths_in_youth_double_the_delay_up_to_a_bound(void **state)
@@ -140,6 +173,9 @@ int main(void)
         cmocka_unit_test(a_leaving_slot_ends_when_it_is_at_rest),
         cmocka_unit_test(a_leaving_slot_pays_for_a_smaller_share),
         cmocka_unit_test(nothing_starts_before_the_memory_of_ending_ones_is_back),
+        cmocka_unit_test(a_worn_slot_works_until_its_successor_is_ready),
+        cmocka_unit_test(successors_come_one_at_a_time),
+        cmocka_unit_test(a_worn_slot_is_the_first_to_pay_for_a_smaller_share),
         cmocka_unit_test(deaths_in_youth_double_the_delay_up_to_a_bound),
         cmocka_unit_test(a_death_at_a_good_age_is_replaced_at_once),
         cmocka_unit_test(the_brake_forgets_after_a_quiet_minute),

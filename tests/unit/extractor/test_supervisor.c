@@ -51,7 +51,7 @@ struct broker {
 };
 
 static char program[4096];
-static const char *abort_grace_ms = "1000";
+static const char *abort_grace_ms = "1000", *recycle_jobs = "500";
 static uint8_t large[32 + 700 * 700], small[32 + 120 * 120];
 static size_t large_bytes, small_bytes;
 
@@ -201,10 +201,13 @@ static void submit(struct broker *b, uint64_t id, const uint8_t *image, size_t s
 
 static void start_process(struct broker *b, const char *slots)
 {
-    const char *argv[] = {
-        program,  "--runtime-dir",    b->folder,      "--slots",
-        slots,    "--log-level",      "error",        "--job-timeout-ms",
-        "600000", "--abort-grace-ms", abort_grace_ms, NULL};
+    const char *argv[] = {program,        "--runtime-dir",
+                          b->folder,      "--slots",
+                          slots,          "--log-level",
+                          "error",        "--job-timeout-ms",
+                          "600000",       "--abort-grace-ms",
+                          abort_grace_ms, "--recycle-jobs",
+                          recycle_jobs,   NULL};
 
     assert_int_equal(
         posix_spawn(&b->pid, program, NULL, NULL, (char **)(uintptr_t)argv, environ), 0);
@@ -431,6 +434,56 @@ static void jobs_beyond_the_slots_are_each_answered_once(void **state)
     close_broker(&b, true);
 }
 
+/* Of the slot with this pid. */
+static unsigned jobs_started_by(const struct broker *b, uint64_t pid)
+{
+    unsigned jobs = 0;
+
+    for (size_t i = b->from; i < b->count; i++)
+        jobs +=
+            b->heard[i].envelope.verb == PROTO_START && b->heard[i].body.start.pid == pid;
+    return jobs;
+}
+
+/* Every slot that has gone did so after `limit` jobs, give or take a tenth. Returns how
+ * many have gone. */
+static unsigned check_recycled(const struct broker *b, unsigned limit)
+{
+    unsigned gone = 0;
+
+    for (size_t i = b->from; i < b->count; i++) {
+        const struct heard *heard = &b->heard[i];
+        uint64_t pid = heard->body.start.pid;
+        if (heard->envelope.verb != PROTO_START || exists(pid))
+            continue;
+        assert_in_range(jobs_started_by(b, pid), limit - limit / 10, limit + limit / 10);
+        gone++;
+    }
+    return gone / limit;
+}
+
+static void recycling_under_load_never_leaves_less_slots_than_the_share(void **state)
+{
+    enum { LIMIT = 40, JOBS = 300, SLOTS = 2 };
+    recycle_jobs = "40";
+    struct broker b = open_broker("2", SLOTS);
+    recycle_jobs = "500";
+    (void)state;
+
+    for (uint64_t id = 1; id <= JOBS; id += SLOTS) {
+        for (uint64_t i = id; i < id + SLOTS; i++)
+            submit(&b, i, small, small_bytes, 0);
+        for (uint64_t i = id; i < id + SLOTS; i++)
+            assert_int_equal(await(&b, PROTO_DONE, i)->envelope.status, PROTO_STATUS_OK);
+    }
+    assert_null(find(&b, PROTO_FAIL, 0));
+    for (size_t i = b.from; i < b.count; i++)
+        if (b.heard[i].envelope.verb == PROTO_READY)
+            assert_int_equal(b.heard[i].body.ready.slots, SLOTS);
+    assert_true(check_recycled(&b, LIMIT) >= JOBS / LIMIT - 2 * SLOTS);
+    close_broker(&b, true);
+}
+
 static void a_new_session_forgets_the_jobs_and_keeps_the_slots(void **state)
 {
     abort_grace_ms = "60000"; /* the slot gives the job up itself, however slow it is */
@@ -514,6 +567,7 @@ int main(void)
         cmocka_unit_test(slots_follow_the_share_and_busy_ones_finish),
         cmocka_unit_test(a_drained_slot_finishes_ends_and_is_replaced),
         cmocka_unit_test(jobs_beyond_the_slots_are_each_answered_once),
+        cmocka_unit_test(recycling_under_load_never_leaves_less_slots_than_the_share),
         cmocka_unit_test(a_new_session_forgets_the_jobs_and_keeps_the_slots),
         cmocka_unit_test(after_sigterm_the_job_in_hand_is_answered_and_no_other_begun),
         cmocka_unit_test(no_slot_outlives_its_supervisor),
