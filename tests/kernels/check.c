@@ -81,7 +81,11 @@ bool check_same(struct check *c, const void *want, const void *got, size_t bytes
 static const struct {
     const char *name;
     check_fn *run;
-} checks[] = {{"nlm_u8", check_nlm_u8}, {"nlm_u16", check_nlm_u16}};
+} checks[] = {{"nlm_u8", check_nlm_u8},
+              {"nlm_u16", check_nlm_u16},
+              {"sift_lines", check_sift_lines},
+              {"sift_extrema", check_sift_extrema},
+              {"sift_keypoint", check_sift_keypoint}};
 
 /* The number of cases that failed. */
 static unsigned run_check(const char *name, check_fn *run, const char *level,

@@ -42,5 +42,8 @@ typedef void check_fn(struct check *c, const struct vision_kernels *plain,
                       const struct vision_kernels *fast);
 check_fn check_nlm_u8;
 check_fn check_nlm_u16;
+check_fn check_sift_lines;
+check_fn check_sift_extrema;
+check_fn check_sift_keypoint;
 
 #endif

@@ -1,3 +1,4 @@
+#include "extractor/vision/sift_math.h"
 #include "extractor/vision/sift_native.h"
 #include "tests/unit/extractor/scene.h"
 
@@ -19,7 +20,16 @@ static const struct vision_sift_params defaults = {
 
 static long allocations_left = -1; /* none fails below 0 */
 
-#if !defined(__SANITIZE_ADDRESS__)
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define SANITIZED
+#endif
+#endif
+#if defined(__SANITIZE_ADDRESS__)
+#define SANITIZED
+#endif
+
+#if !defined(SANITIZED)
 void *__libc_malloc(size_t bytes);
 void *__libc_realloc(void *old, size_t bytes);
 void *__libc_memalign(size_t alignment, size_t bytes);
@@ -250,7 +260,7 @@ static void memory_grows_with_the_width_alone(void **state)
 static void a_lack_of_memory_is_an_error_and_leaks_nothing(void **state)
 {
     (void)state;
-#if defined(__SANITIZE_ADDRESS__)
+#if defined(SANITIZED)
     skip();
 #endif
     struct vision_image image = scene_spots(200, 150, 8, 120, 9);
@@ -292,9 +302,45 @@ static void it_can_be_cancelled_at_any_step(void **state)
     free(image.pixels);
 }
 
+static void functions_are_those_of_libm(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 20000; i++) {
+        const double angle = i * TWO_PI / 20000, power = (i - 10000) / 100.0;
+        double sine, cosine;
+        sift_sin_cos(angle, &sine, &cosine);
+        assert_true(fabs(sine - sin(angle)) < 1e-13);
+        assert_true(fabs(cosine - cos(angle)) < 1e-13);
+        assert_true(fabs(sift_exp2(power) / exp2(power) - 1) < 1e-14);
+        assert_true(fabs(sift_exp(power) / exp(power) - 1) < 1e-13);
+    }
+}
+
+static void angles_of_gradients_are_those_of_libm(void **state)
+{
+    (void)state;
+    struct vision_kernels k;
+    vision_kernels_init(&k, 0);
+    for (int i = 0; i < 20000; i++) {
+        float samples[VISION_SIFT_GRID_FLOATS] = {0}, length[VISION_SIFT_POLAR_FLOATS];
+        float turn[VISION_SIFT_POLAR_FLOATS];
+        const double angle = i * TWO_PI / 20000;
+        float *at = samples + VISION_SIFT_GRID + 1; /* of the first cell */
+        at[1] = (float)(100 * cos(angle));
+        at[VISION_SIFT_GRID] = (float)(100 * sin(angle));
+        k.sift.polar(length, turn, samples);
+        const double off = fabs((double)turn[0] - i / 20000.0);
+        assert_true(turn[0] >= 0 && turn[0] <= 1);
+        assert_true(fmin(off, 1 - off) < 1e-6);
+        assert_true(fabs(length[0] - 100) < 1e-4);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(functions_are_those_of_libm),
+        cmocka_unit_test(angles_of_gradients_are_those_of_libm),
         cmocka_unit_test(a_spot_is_found_within_a_twentieth_of_a_pixel),
         cmocka_unit_test(
             any_picture_and_parameters_give_the_same_sound_features_at_every_level),
