@@ -2,9 +2,9 @@
  * sift_describe.c - the orientations and the descriptor of one keypoint.
  *
  * Both come from a grid of 18 x 18 samples whose spacing follows the keypoint's scale:
- * half a sigma for the orientations, 15/16 of one, turned, for the descriptor. The level
+ * half a sigma for the orientations, 1.09 of one, turned, for the descriptor. The level
  * is blurred by about that sigma, so denser samples would say nothing new: at a spacing
- * of one sigma a Gaussian has lost all but 0.7 % of what could alias. OpenCV looks at
+ * of 1.09 sigmas a Gaussian has lost all but 1.6 % of what could alias. OpenCV looks at
  * every pixel, about 1590 for a descriptor; here it is 324. What is gained most is that
  * in a grid the weight of each sample is a constant, and the histogram a product with
  * constant matrices instead of a scatter.

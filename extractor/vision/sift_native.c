@@ -13,20 +13,21 @@
  * Differences are formed in the search for extrema and never stored. An extremum's place
  * is refined at once (sift_refine.c), since the few rows round it are in the rings.
  *
- * Describing a keypoint needs up to 45 rows below it and above it, of the level of its
+ * Describing a keypoint needs up to 57 rows below it and above it, of the level of its
  * scale. Two ways were at hand: stream the picture a second time when all keypoints are
- * known, or keep the rings of those levels so high (about 100 rows of three levels) and
+ * known, or keep the rings of those levels so high (some 150 rows of three levels) and
  * let keypoints wait in a queue until their rows have come. The second costs some cache,
  * the first doubles the blurring, by far the larger part. With a cap on the number of
  * features only the strongest are wanted, and who they are is known only at the end; a
  * heap of the best responses so far gives a bound that a keypoint must reach, when it is
  * found and again when its turn has come. It never turns a wanted one away, and for n
  * wanted of m found in no special order it describes n (1 + ln(m / n)) of them, which
- * costs less than a second pass: 2000 of 100,000 make 10,000 descriptors, 15 ms, beside
- * 250 ms. At the end everything is sorted into one total order and cut.
+ * costs less than a second pass: 2000 of 100,000 make 10,000 descriptors, 10 ms, beside
+ * 200 ms of blurring. At the end everything is sorted into one total order and cut.
  *
- * Doubling is Lowe's: pixel x becomes sample 2x, means between. So positions carry no
- * bias, and no sample lies outside the picture.
+ * The picture is doubled as OpenCV does it, at half pixels: sample i lies at i / 2 - 1/4,
+ * and all samples are blurred alike. OpenCV forgets the quarter; here it is taken off,
+ * and what lies in the outermost quarter, outside the picture, is dropped.
  */
 #include "extractor/vision/sift_native.h"
 

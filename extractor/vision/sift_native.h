@@ -2,9 +2,11 @@
  * sift_native.h - sift.h by our own kernels, many times faster and in little memory.
  *
  * Parameters and results mean what sift.h says, with these differences from the VLFeat
- * backend: an extremum is refined along the scale too; the orientations and descriptors
- * are taken from a grid that follows the scale (sift_describe.c); of the doubled picture
- * there are no pixels right of the last one or below it. Thread-safe.
+ * backend: the picture is doubled at half pixels (without a bias); an extremum is refined
+ * along the scale too, and once more at the scale found; the orientations and descriptors
+ * are taken from a grid that follows the scale, the descriptor's 4 x 4 squares being 3.5
+ * sigmas wide instead of 3 (sift_describe.c; docs/PERFORMANCE.md tells what it is worth).
+ * Thread-safe.
  */
 #ifndef VISION_SIFT_NATIVE_H
 #define VISION_SIFT_NATIVE_H
