@@ -64,9 +64,10 @@ typedef void vision_sift_rows_fn(float *dst, const float *src, const float *w,
 typedef void vision_sift_halve_fn(float *dst, const float *src, size_t n);
 
 /*
- * The x, ascending, 1 <= x < n - 1, where the middle of 3 x 3 x 3 differences d[s][y][x] =
- * g[s+1][y][x] - g[s][y][x] is at least `least` and at least all the others, or at most
- * -`least` and at most all the others. least > 0. Returns how many; hits[] has room for n.
+ * The x, ascending, 1 <= x < n - 1, where the middle of 3 x 3 x 3 differences d[s][y][x]
+ * = g[s+1][y][x] - g[s][y][x] is at least `least` and at least all the others, or at most
+ * -`least` and at most all the others. least > 0. Returns how many; hits[] has room for
+ * n.
  */
 typedef size_t vision_sift_extrema_fn(uint32_t *hits, const float *const g[4][3],
                                       float least, size_t n);
