@@ -24,16 +24,34 @@ struct table {
     vec limit, bias;
 };
 
+/* The same for wide: four digits of 3 bits. */
+struct wide_table {
+    __m256 digit[4];
+    vec end; /* the first distance without a weight */
+};
+
+static bool wide_table_make(struct wide_table *table, const struct vision_nlm_plan *plan)
+{
+    struct vision_nlm_digits digits;
+
+    if (!vision_nlm_digits_make(&digits, plan, 4, 3))
+        return false;
+    for (int d = 0; d < 4; d++)
+        table->digit[d] = _mm256_loadu_ps(digits.factor[d]);
+    table->end = _mm256_set1_epi32((int)plan->weight_last);
+    return true;
+}
+
 static bool table_make(struct table *table, const struct vision_nlm_plan *plan)
 {
     struct vision_nlm_floats floats;
 
     if (!vision_nlm_floats_make(&floats, plan))
         return false;
-    table->low = _mm256_loadu_ps(floats.low);
-    table->mid = _mm256_loadu_ps(floats.mid);
-    table->top[0] = _mm256_loadu_ps(floats.top);
-    table->top[1] = _mm256_loadu_ps(floats.top + 8);
+    table->low = _mm256_loadu_ps(floats.digits.factor[0]);
+    table->mid = _mm256_loadu_ps(floats.digits.factor[1]);
+    table->top[0] = _mm256_loadu_ps(floats.digits.factor[2]);
+    table->top[1] = _mm256_loadu_ps(floats.digits.factor[2] + 8);
     table->limit = _mm256_set1_epi16((short)floats.limit);
     table->bias = _mm256_set1_epi16((short)floats.bias);
     return true;
@@ -129,6 +147,16 @@ static inline __attribute__((always_inline)) vec v_weights(const struct table *t
     return _mm256_blend_epi16(even, _mm256_slli_epi32(odd, 16), 0xAA);
 }
 
+static inline vec v_wide_weights(const struct wide_table *t, vec i)
+{
+    __m256 product = _mm256_permutevar8x32_ps(t->digit[0], i);
+
+    for (int d = 1; d < 4; d++)
+        product = _mm256_mul_ps(
+            product, _mm256_permutevar8x32_ps(t->digit[d], _mm256_srli_epi32(i, 3 * d)));
+    return _mm256_and_si256(_mm256_cvtps_epi32(product), _mm256_cmpgt_epi32(t->end, i));
+}
+
 /* Four bytes from `from` in lane 0, from `from` + stride in lane 1, ... */
 static inline vec v_bytes(const uint8_t *from, int stride)
 {
@@ -142,6 +170,13 @@ static inline vec v_pair_pixels(vec four)
     return _mm256_or_si256(
         v_low_byte(four),
         _mm256_slli_epi32(_mm256_and_si256(four, _mm256_set1_epi32(0xFF00)), 8));
+}
+
+/* w % 128 and w / 128 as words. */
+static inline vec v_wide_split(vec w)
+{
+    const vec high = _mm256_and_si256(_mm256_slli_epi32(w, 9), v_set32(~0xFFFF));
+    return _mm256_or_si256(_mm256_and_si256(w, v_set32(127)), high);
 }
 
 static inline vec v_wide_pixel(vec four)

@@ -23,6 +23,25 @@ struct table {
     vec low[2], fix[2], high, limit;
 };
 
+/* For wide: three digits of 5 bits, as floats. */
+struct wide_table {
+    __m512 digit[3][2];
+    vec end; /* the first distance without a weight */
+};
+
+static bool wide_table_make(struct wide_table *table, const struct vision_nlm_plan *plan)
+{
+    struct vision_nlm_digits digits;
+
+    if (!vision_nlm_digits_make(&digits, plan, 3, 5))
+        return false;
+    for (int d = 0; d < 3; d++)
+        for (int i = 0; i < 2; i++)
+            table->digit[d][i] = _mm512_loadu_ps(digits.factor[d] + 16 * i);
+    table->end = _mm512_set1_epi32((int)plan->weight_last);
+    return true;
+}
+
 static bool table_make(struct table *table, const struct vision_nlm_plan *plan)
 {
     struct vision_nlm_words words;
@@ -112,6 +131,17 @@ static inline vec v_weights(const struct table *t, vec sum, const int half)
                                   _mm512_and_si512(fix, _mm512_set1_epi16(1)));
 }
 
+static inline vec v_wide_weights(const struct wide_table *t, vec i)
+{
+    __m512 product = _mm512_permutex2var_ps(t->digit[0][0], i, t->digit[0][1]);
+
+    for (unsigned d = 1; d < 3; d++)
+        product = _mm512_mul_ps(
+            product, _mm512_permutex2var_ps(t->digit[d][0], _mm512_srli_epi32(i, 5 * d),
+                                            t->digit[d][1]));
+    return _mm512_maskz_cvtps_epi32(_mm512_cmplt_epi32_mask(i, t->end), product);
+}
+
 /* Four bytes from `from` in lane 0, from `from` + stride in lane 1, ... */
 static inline vec v_bytes(const uint8_t *from, int stride)
 {
@@ -126,6 +156,13 @@ static inline vec v_pair_pixels(vec four)
     return _mm512_or_si512(
         v_low_byte(four),
         _mm512_slli_epi32(_mm512_and_si512(four, _mm512_set1_epi32(0xFF00)), 8));
+}
+
+/* w % 128 and w / 128 as words. */
+static inline vec v_wide_split(vec w)
+{
+    const vec high = _mm512_and_si512(_mm512_slli_epi32(w, 9), v_set32(~0xFFFF));
+    return _mm512_or_si512(_mm512_and_si512(w, v_set32(127)), high);
 }
 
 static inline vec v_wide_pixel(vec four)

@@ -25,6 +25,18 @@ struct table {
     uint16x8_t limit;
 };
 
+/* Look-ups of floats would take as long as those in memory. */
+struct wide_table {
+    char none;
+};
+
+static bool wide_table_make(struct wide_table *table, const struct vision_nlm_plan *plan)
+{
+    (void)table;
+    (void)plan;
+    return false;
+}
+
 static void table_split(uint8x16_t *bytes[2], const uint16_t *words, int count)
 {
     uint8_t part[64];
@@ -168,6 +180,12 @@ static inline __attribute__((always_inline)) vec v_weights(const struct table *t
     return lanes(vandq_u16(weight, vcltq_u16(words(sum), t->limit)));
 }
 
+static inline vec v_wide_weights(const struct wide_table *t, vec i)
+{
+    (void)t;
+    return i;
+}
+
 /* Four bytes from `from` in lane 0, from `from` + stride in lane 1, ... */
 static inline vec v_bytes(const uint8_t *from, int stride)
 {
@@ -182,6 +200,13 @@ static inline vec v_pair_pixels(vec four)
 {
     return vorrq_u32(v_low_byte(four),
                      vshlq_n_u32(vandq_u32(four, vdupq_n_u32(0xFF00)), 8));
+}
+
+/* w % 128 and w / 128 as words. */
+static inline vec v_wide_split(vec w)
+{
+    const vec high = vandq_u32(vshlq_n_u32(w, 9), v_set32(~0xFFFF));
+    return vorrq_u32(vandq_u32(w, v_set32(127)), high);
 }
 
 static inline vec v_wide_pixel(vec four)

@@ -4,7 +4,7 @@
 
 #define DISTANCES_MAX  1023  /* ten bits; the last is for what weighs nothing */
 #define WEIGHT_MAX     32767 /* kernels multiply signed words */
-#define NUDGES_MAX     64
+#define NUDGES_MAX     16
 #define NUDGE_ULPS_MAX 3
 
 static bool fits(const struct vision_nlm_plan *plan)
@@ -71,32 +71,37 @@ bool vision_nlm_words_make(struct vision_nlm_words *words,
 
 /* ---- floats ---- */
 
-struct digits {
-    float *low, *mid, *top;
-};
-
-static struct digits digits_of(struct vision_nlm_floats *floats, unsigned index)
+/* The factors of entry i. */
+static void factors_of(struct vision_nlm_digits *digits, unsigned i, float **factors)
 {
-    return (struct digits){&floats->low[index % 8], &floats->mid[index / 8 % 8],
-                           &floats->top[index / 64]};
+    unsigned rest = i + digits->bias;
+
+    for (unsigned d = 0; d < digits->count; d++) {
+        factors[d] = &digits->factor[d][rest % (1u << digits->bits[d])];
+        rest >>= digits->bits[d];
+    }
 }
 
-/* The kernels' product, in their order: floats round at every step. */
-static float float_product(struct digits digits)
+/* In the order of the kernels, for floats round at every step. */
+static float product_of(float *const *factors, unsigned count)
 {
-    return (*digits.low * *digits.mid) * *digits.top;
+    float product = *factors[0];
+
+    for (unsigned d = 1; d < count; d++)
+        product *= *factors[d];
+    return nearbyintf(product);
 }
 
 /* The number of wrong entries, and one of them. */
-static unsigned wrong_floats(struct vision_nlm_floats *floats,
-                             const struct vision_nlm_plan *plan, unsigned *which)
+static unsigned wrong_entries(struct vision_nlm_digits *digits,
+                              const struct vision_nlm_plan *plan, unsigned *which)
 {
-    const unsigned bias = floats->bias >> plan->shift;
+    float *factors[VISION_NLM_DIGITS_MAX];
     unsigned wrong = 0;
 
-    for (unsigned i = 0; i <= plan->weight_last; i++) {
-        if (nearbyintf(float_product(digits_of(floats, i + bias))) !=
-            (float)plan->weight[i]) {
+    for (unsigned i = 0; i < digits->entries; i++) {
+        factors_of(digits, i, factors);
+        if (product_of(factors, digits->count) != (float)plan->weight[i]) {
             *which = i;
             wrong++;
         }
@@ -106,35 +111,70 @@ static unsigned wrong_floats(struct vision_nlm_floats *floats,
 
 /* A product can lie so near to a half that its own rounding decides. Move one of its
  * factors by a few units in the last place to where fewer entries are wrong. */
-static bool nudge(struct vision_nlm_floats *floats, const struct vision_nlm_plan *plan,
+static bool nudge(struct vision_nlm_digits *digits, const struct vision_nlm_plan *plan,
                   unsigned which, unsigned wrong)
 {
-    struct digits digits = digits_of(floats, which + (floats->bias >> plan->shift));
-    float *const factors[] = {digits.low, digits.mid, digits.top};
-    const float towards =
-        nearbyintf(float_product(digits)) < (float)plan->weight[which] ? INFINITY : 0;
+    float *factors[VISION_NLM_DIGITS_MAX];
     unsigned ignored;
 
-    for (int i = 0; i < 3; i++) {
-        const float before = *factors[i];
+    factors_of(digits, which, factors);
+    const bool low = product_of(factors, digits->count) < (float)plan->weight[which];
+    for (unsigned d = 0; d < digits->count; d++) {
+        const float before = *factors[d];
         for (int ulp = 0; ulp < NUDGE_ULPS_MAX; ulp++) {
-            *factors[i] = nextafterf(*factors[i], towards);
-            if (wrong_floats(floats, plan, &ignored) < wrong)
+            *factors[d] = nextafterf(*factors[d], low ? INFINITY : 0);
+            if (wrong_entries(digits, plan, &ignored) < wrong)
                 return true;
         }
-        *factors[i] = before;
+        *factors[d] = before;
     }
     return false;
+}
+
+/* Set bits, count, bias and entries before. Factors of what is past the last weight are
+ * 0. */
+static bool digits_fill(struct vision_nlm_digits *digits,
+                        const struct vision_nlm_plan *plan)
+{
+    const unsigned end = (unsigned)plan->weight_last + digits->bias;
+    unsigned at = 0;
+
+    for (unsigned d = 0; d < digits->count; at += digits->bits[d++])
+        for (unsigned i = 0; i < 1u << digits->bits[d] && i << at < end; i++) {
+            const bool top = d == digits->count - 1;
+            const double j = (double)(i << at) - (top ? digits->bias : 0);
+            digits->factor[d][i] = (float)((top ? plan->one : 1) * exp(-plan->decay * j));
+        }
+    for (int i = 0; i < NUDGES_MAX; i++) {
+        unsigned which = 0, wrong = wrong_entries(digits, plan, &which);
+        if (wrong == 0)
+            return true;
+        if (!nudge(digits, plan, which, wrong))
+            return false;
+    }
+    return false;
+}
+
+bool vision_nlm_digits_make(struct vision_nlm_digits *digits,
+                            const struct vision_nlm_plan *plan, unsigned count,
+                            unsigned bits)
+{
+    *digits = (struct vision_nlm_digits){.count = count,
+                                         .entries = (unsigned)plan->weight_last};
+    for (unsigned d = 0; d < count; d++)
+        digits->bits[d] = bits;
+    return plan->weight[plan->weight_last] == 0 &&
+           plan->weight_last <= VISION_NLM_DIGITS_ENTRIES_MAX &&
+           plan->weight_last <= 1u << count * bits && digits_fill(digits, plan);
 }
 
 /* So steep a decay that one digit is enough; with three, floats would underflow. */
 static void floats_of_one_digit(struct vision_nlm_floats *floats,
                                 const struct vision_nlm_plan *plan)
 {
-    *floats = (struct vision_nlm_floats){
-        .mid = {1}, .top = {1}, .limit = (uint16_t)(plan->weight_last << plan->shift)};
     for (unsigned i = 0; i < plan->weight_last; i++)
-        floats->low[i] = (float)plan->weight[i];
+        floats->digits.factor[0][i] = (float)plan->weight[i];
+    floats->digits.factor[1][0] = floats->digits.factor[2][0] = 1;
 }
 
 bool vision_nlm_floats_make(struct vision_nlm_floats *floats,
@@ -142,32 +182,18 @@ bool vision_nlm_floats_make(struct vision_nlm_floats *floats,
 {
     if (!fits(plan))
         return false;
-    if (plan->weight_last < 8) {
+
+    const unsigned last = (unsigned)plan->weight_last, rows = (last + 63) / 64;
+    const unsigned bias = last < 8 ? 0 : rows * 64 - last;
+    *floats = (struct vision_nlm_floats){
+        .digits = {.bits = {3, 3, 4}, .count = 3, .bias = bias, .entries = last + 1},
+        .limit = (uint16_t)(last << plan->shift),
+        .bias = (uint16_t)(bias << plan->shift)};
+    if (last < 8) {
         floats_of_one_digit(floats, plan);
         return true;
     }
-
-    const unsigned rows = ((unsigned)plan->weight_last + 63) / 64;
-    const unsigned bias = rows * 64 - (unsigned)plan->weight_last;
     if (rows >= 16 || rows * 64 << plan->shift > UINT16_MAX)
         return false; /* no room for the row that weighs nothing */
-    *floats =
-        (struct vision_nlm_floats){.limit = (uint16_t)(plan->weight_last << plan->shift),
-                                   .bias = (uint16_t)(bias << plan->shift)};
-    for (unsigned i = 0; i < 8; i++) {
-        floats->low[i] = (float)exp(-plan->decay * i);
-        floats->mid[i] = (float)exp(-plan->decay * 8 * i);
-    }
-    for (unsigned i = 0; i < rows; i++)
-        floats->top[i] =
-            (float)(plan->one * exp(-plan->decay * ((double)(64 * i) - bias)));
-
-    for (int i = 0; i < NUDGES_MAX; i++) {
-        unsigned which = 0, wrong = wrong_floats(floats, plan, &which);
-        if (wrong == 0)
-            return true;
-        if (!nudge(floats, plan, which, wrong))
-            return false;
-    }
-    return false;
+    return digits_fill(&floats->digits, plan);
 }

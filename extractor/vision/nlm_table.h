@@ -1,10 +1,11 @@
 /*
  * nlm_table.h - the table of weights in forms that fit vector registers. Inside this
- * folder; nlm_lanes.h says who uses which.
+ * folder.
  *
- * Both forms exist only where the weights are those of at most 1023 distances, none above
- * 32767, and where a sum of squares that saturates at 65535 has the weight 0. The makers
- * compare every entry with the table they replace, so a form that is made is exact.
+ * The makers compare every entry with the table they replace, so a form that is made is
+ * exact. Words and floats are for sums of 16 bits: they exist only where the weights are
+ * those of at most 1023 distances, none above 32767, and where a sum of squares that
+ * saturates at 65535 has the weight 0.
  */
 #ifndef VISION_NLM_TABLE_H
 #define VISION_NLM_TABLE_H
@@ -27,16 +28,24 @@ struct vision_nlm_words {
 };
 
 /*
- * In floats: with j = min(sum, limit) + bias, shifted right by plan->shift, the weight is
- *
- *   round_half_even((low[j % 8] * mid[j / 8 % 8]) * top[j / 64])
- *
- * The bias moves the cut-off to a multiple of 64, so that `top` can be 0 from there on.
+ * In floats: the weight at distance i is the product of one factor for each digit of
+ * j = i + bias, from the lowest digit up, rounded at every step and at last to an
+ * integer, half to even. Digit d has bits[d] bits.
+ */
+#define VISION_NLM_DIGITS_MAX 4
+struct vision_nlm_digits {
+    _Alignas(64) float factor[VISION_NLM_DIGITS_MAX][32];
+    unsigned bits[VISION_NLM_DIGITS_MAX], count;
+    unsigned bias, entries; /* exact for i below `entries` */
+};
+
+/*
+ * Three digits of 3, 3 and 4 bits for pairs: j = (min(sum, limit) + bias) >> plan->shift.
+ * The bias moves the cut-off to a multiple of 64, so that the highest factor can be 0
+ * from there on.
  */
 struct vision_nlm_floats {
-    _Alignas(64) float low[8];
-    _Alignas(64) float mid[8];
-    _Alignas(64) float top[16];
+    struct vision_nlm_digits digits;
     uint16_t limit, bias; /* of sums of squares */
 };
 
@@ -45,5 +54,13 @@ bool vision_nlm_words_make(struct vision_nlm_words *words,
                            const struct vision_nlm_plan *plan);
 bool vision_nlm_floats_make(struct vision_nlm_floats *floats,
                             const struct vision_nlm_plan *plan);
+
+/* For all distances that have a weight, at most VISION_NLM_DIGITS_ENTRIES_MAX of them;
+ * what lies beyond is for the caller to make 0. `count` digits of `bits` bits each.
+ * Weights have no bound but that of floats. */
+#define VISION_NLM_DIGITS_ENTRIES_MAX 4096
+bool vision_nlm_digits_make(struct vision_nlm_digits *digits,
+                            const struct vision_nlm_plan *plan, unsigned count,
+                            unsigned bits);
 
 #endif

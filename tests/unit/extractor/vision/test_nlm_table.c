@@ -45,7 +45,9 @@ static void floats_are_exact(const struct vision_nlm_plan *plan)
         assert_in_range(clamped + f.bias, 0, UINT16_MAX);
         const unsigned i = (clamped + f.bias) >> plan->shift;
         assert_in_range(i / 64, 0, 15);
-        const float product = (f.low[i % 8] * f.mid[i / 8 % 8]) * f.top[i / 64];
+        const struct vision_nlm_digits *d = &f.digits;
+        const float product =
+            (d->factor[0][i % 8] * d->factor[1][i / 8 % 8]) * d->factor[2][i / 64];
         assert_int_equal((uint32_t)nearbyintf(product), want(plan, sum));
     }
 }
@@ -101,6 +103,28 @@ static void floats_end_a_row_earlier(void **state)
     floats_are_exact(&plan);
 }
 
+static void digits_are_exact_up_to_their_last_weight(void **state)
+{
+    (void)state;
+    unsigned made = 0, tried = 0;
+
+    for (double h = 0.1; h < 27; h += 0.53)
+        for (unsigned search_px = 3; search_px <= 35; search_px += 8, tried++) {
+            const struct vision_nlm_plan plan = plan_of(h, 7, search_px);
+            struct vision_nlm_digits d;
+            if (!vision_nlm_digits_make(&d, &plan, 4, 3))
+                continue;
+            made++;
+            for (unsigned i = 0; i < plan.weight_last; i++) {
+                const float product = d.factor[0][i % 8] * d.factor[1][i / 8 % 8] *
+                                      d.factor[2][i / 64 % 8] * d.factor[3][i / 512];
+                assert_int_equal((uint32_t)nearbyintf(product), plan.weight[i]);
+            }
+        }
+    printf("# %u of %u tables made of digits\n", made, tried);
+    assert_true(made * 4 > tried * 3);
+}
+
 static void weights_above_15_bits_have_neither(void **state)
 {
     (void)state;
@@ -120,6 +144,7 @@ int main(void)
         cmocka_unit_test(the_default_has_both),
         cmocka_unit_test(words_reach_as_far_as_sums_of_16_bits_do),
         cmocka_unit_test(floats_end_a_row_earlier),
+        cmocka_unit_test(digits_are_exact_up_to_their_last_weight),
         cmocka_unit_test(weights_above_15_bits_have_neither),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
