@@ -1,5 +1,7 @@
 #include "broker/broker.h"
 
+#include "broker/memory.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -107,6 +109,8 @@ static struct broker_core_limits limits_of(const struct broker *broker)
         .client_jobs = (uint32_t)o->client_jobs,
         .client_bytes = o->client_bytes,
         .batch_share = (uint32_t)o->batch_share,
+        .newest_first_percent = (uint32_t)o->newest_first_percent,
+        .memory_budget = broker->memory_budget,
         .silence_us = 3 * o->heartbeat_ms * 1000,
         .request_us = o->request_ms * 1000,
         .request_max_us = o->request_max_ms * 1000,
@@ -135,6 +139,9 @@ static int make_tables(struct broker *broker)
     service_random(&broker->epoch, sizeof broker->epoch);
     broker->epoch = (broker->epoch & EPOCH_MASK) | 1; /* 0 means none */
     service_random(&seed, sizeof seed);
+    broker->memory_budget = broker->options->memory_budget;
+    if (broker->memory_budget == 0)
+        broker->memory_budget = broker_memory_limit("") / 100 * BROKER_MEMORY_PERCENT;
     limits = limits_of(broker);
     broker->core = broker_core_new(&limits);
     if (broker->core == NULL)

@@ -58,7 +58,7 @@ struct broker {
     struct broker_core *core;
     struct endpoint *front, *back, *events;
     struct broker_peers clients, workers;
-    uint64_t epoch, started_us;
+    uint64_t epoch, started_us, memory_budget;
     uv_timer_t timer;
     uint64_t timer_us; /* when it fires; 0: not set */
 

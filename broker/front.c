@@ -72,6 +72,7 @@ static void on_submit(struct broker *broker, struct broker_peer *peer,
         .priority = msg->envelope.priority,
         .budget_ms = msg->envelope.budget_ms,
         .bytes = zmq_msg_size(&msg->payload),
+        .cost_bytes = msg->envelope.cost_bytes,
         .key = submit->key_bytes == BROKER_CORE_KEY_BYTES ? payload->submit.key : NULL,
         .payload = payload,
     };

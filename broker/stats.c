@@ -141,6 +141,8 @@ static void update_metrics(struct broker *broker, const struct broker_core_view 
     m->workers = broker->workers.count;
     m->requests_open = view->jobs;
     m->requests_open_bytes = view->bytes;
+    m->jobs_cost_bytes = view->cost;
+    m->memory_budget_bytes = broker->memory_budget;
     m->level = view->level;
 }
 
@@ -152,9 +154,10 @@ json_t *broker_stats(struct broker *broker)
     broker_core_look(broker->core, &view);
     update_metrics(broker, &view);
     return json_pack(
-        "{s:o, s:o, s:o, s:s, s:s, s:s, s:b, s:o, s:o, s:o, s:o, s:o, s:o}", "epoch",
-        integer(broker->epoch), "quarantined", integer(view.quarantined), "uptime_s",
-        integer(up_us / 1000000), "version", SIFTMESH_VERSION, "mode",
+        "{s:o, s:o, s:o, s:o, s:o, s:s, s:s, s:s, s:b, s:o, s:o, s:o, s:o, s:o, s:o}",
+        "epoch", integer(broker->epoch), "cost", integer(view.cost), "memory_budget",
+        integer(broker->memory_budget), "quarantined", integer(view.quarantined),
+        "uptime_s", integer(up_us / 1000000), "version", SIFTMESH_VERSION, "mode",
         broker_core_level_name(view.level), "mode_reason", view.level_reason, "draining",
         view.draining, "jobs", integer(view.jobs), "bytes", integer(view.bytes),
         "services", services(broker), "workers", peers(broker, &broker->workers, worker),

@@ -109,6 +109,17 @@ static int reject(struct broker_core *core, uint32_t client,
     return -EAGAIN;
 }
 
+/* Better refused now than after its whole time, and without work for nothing. */
+static bool too_late(const struct broker_core *core, uint32_t service,
+                     const struct broker_core_request *request, struct refusal *refusal)
+{
+    uint64_t wait_us = broker_core_service_wait_us(core, service, request->priority);
+    uint64_t budget_us = broker_core_job_budget_us(core, request->budget_ms);
+
+    return over(refusal, "the queue is longer than the request's time, in ms",
+                budget_us / 1000, (wait_us + 999) / 1000);
+}
+
 static bool poisoned(struct broker_core *core, uint32_t service,
                      const struct broker_core_request *request, uint64_t now_us)
 {
@@ -140,7 +151,8 @@ int broker_core_submit(struct broker_core *core, uint32_t index,
         return reject(core, index, request, &refusal, NULL);
     }
     if (no_room(core, &core->clients[index], &service->lanes[request->priority],
-                request->bytes, &refusal))
+                request->bytes, &refusal) ||
+        too_late(core, (uint32_t)named, request, &refusal))
         return reject(core, index, request, &refusal, service);
 
     broker_core_job_begin(core, index, (uint32_t)named, request, now_us);

@@ -21,6 +21,7 @@ void broker_core_limits_init(struct broker_core_limits *limits)
         .client_jobs = 4096,
         .client_bytes = 256ull << 20,
         .batch_share = 10,
+        .newest_first_percent = 50,
         .silence_us = 3000000,
         .request_us = 60000000,
         .request_max_us = 600000000,

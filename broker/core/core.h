@@ -39,6 +39,7 @@
 #define BROKER_CORE_SLOTS_MAX 999 /* slots a worker can have */
 #define BROKER_CORE_KEY_BYTES 32  /* of a content key */
 #define BROKER_CORE_KILLS_MAX 2   /* slots that a key may kill: then it is quarantined */
+#define BROKER_CORE_ENDS_MIN  8   /* of attempts, before their rate is believed */
 #define BROKER_CORE_NONE      UINT32_MAX
 #define BROKER_CORE_NEVER     UINT64_MAX
 #define BROKER_CORE_TARGET_MAX_US                                                        \
@@ -60,20 +61,23 @@ struct broker_core_limits {
     uint32_t client_jobs;       /* open requests of one client */
     uint64_t client_bytes;      /* payloads of open requests of one client */
     uint32_t batch_share;       /* one dispatch in so many is the batch lane's */
-    uint64_t silence_us;        /* a peer that is silent for so long has gone */
-    uint64_t request_us;        /* a request's time where it states none */
-    uint64_t request_max_us;    /* more is cut to this */
-    uint64_t start_us;          /* JOB until START */
-    uint64_t lease_us;          /* START or PROGRESS until the next PROGRESS */
-    uint64_t job_us;            /* START until DONE */
-    uint64_t worker_wait_us;    /* a job waits so long for a first worker */
-    uint64_t target_ttl_us;     /* of a target or mode that states none */
-    uint64_t resend_us;         /* an unanswered SCALE is repeated after this */
-    uint32_t retry_percent;     /* second attempts: of a service's accepted requests */
-    uint32_t retry_per_s;       /* and so many a second besides */
-    uint32_t retry_burst;       /* so many may be saved up; a service begins with them */
-    uint32_t quarantine_keys;   /* keys remembered for having killed slots */
-    uint64_t quarantine_us;     /* for so long after the last kill; 0: never */
+    uint32_t newest_first_percent; /* of its time that a lane's oldest job has waited:
+                                      then the lane is served from its other end */
+    uint64_t memory_budget;   /* of jobs at slots, as the clients estimate; 0: no bound */
+    uint64_t silence_us;      /* a peer that is silent for so long has gone */
+    uint64_t request_us;      /* a request's time where it states none */
+    uint64_t request_max_us;  /* more is cut to this */
+    uint64_t start_us;        /* JOB until START */
+    uint64_t lease_us;        /* START or PROGRESS until the next PROGRESS */
+    uint64_t job_us;          /* START until DONE */
+    uint64_t worker_wait_us;  /* a job waits so long for a first worker */
+    uint64_t target_ttl_us;   /* of a target or mode that states none */
+    uint64_t resend_us;       /* an unanswered SCALE is repeated after this */
+    uint32_t retry_percent;   /* second attempts: of a service's accepted requests */
+    uint32_t retry_per_s;     /* and so many a second besides */
+    uint32_t retry_burst;     /* so many may be saved up; a service begins with them */
+    uint32_t quarantine_keys; /* keys remembered for having killed slots */
+    uint64_t quarantine_us;   /* for so long after the last kill; 0: never */
 };
 
 /* Defaults as in docs/OPTIONS.md; epoch and hash_seed stay 0. */
@@ -139,6 +143,7 @@ struct broker_core_request {
     uint8_t priority;    /* enum proto_priority */
     uint32_t budget_ms;  /* 0: the default */
     uint64_t bytes;      /* of the payload */
+    uint64_t cost_bytes; /* memory that the work will need; 0: nobody can say */
     const uint8_t *key;  /* what it is about, 32 bytes, copied; NULL: nobody can say */
     void *payload;
 };
@@ -305,7 +310,7 @@ struct broker_core_worker_view {
     uint32_t number; /* k of its slot numbers; BROKER_CORE_NONE without slots */
     uint64_t credit, credit_bytes, slots, slots_max, share;
     uint32_t jobs, aborting;
-    uint64_t bytes;
+    uint64_t bytes, aborting_cost;
     bool leaving;
 };
 bool broker_core_worker(const struct broker_core *core, uint32_t worker,
@@ -321,6 +326,7 @@ bool broker_core_client(const struct broker_core *core, uint32_t client,
 struct broker_core_view {
     uint32_t jobs;        /* open requests */
     uint64_t bytes;       /* their payloads */
+    uint64_t cost;        /* memory of the jobs at slots, as their clients estimated */
     uint32_t quarantined; /* keys that are refused */
     bool draining;
     enum broker_core_level level;

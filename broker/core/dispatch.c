@@ -7,37 +7,74 @@
  */
 #include "broker/core/state.h"
 
-static struct broker_core_job *head(struct broker_core_lane *lane)
+static struct broker_core_job *job_of(struct broker_core_link *link)
+{
+    return BROKER_CORE_OF(struct broker_core_job, line, link);
+}
+
+/*
+ * Overload: then a job that is served in its turn has little of its time left, and the
+ * work may come to nothing, as would all the work after it. The newest has all of its
+ * time. The old ones are served when the newer ones are done, or else expire, which
+ * costs no work.
+ */
+static bool waited_long(const struct broker_core *core, const struct broker_core_job *job,
+                        uint64_t now_us)
+{
+    uint64_t waited_us = now_us - job->accepted_us;
+    uint64_t budget_us = job->deadline_us - job->accepted_us;
+
+    return waited_us * 100 > budget_us * core->limits.newest_first_percent;
+}
+
+static struct broker_core_job *next_of(const struct broker_core *core,
+                                       struct broker_core_lane *lane, uint64_t now_us)
 {
     if (lane->jobs == 0)
         return NULL;
-    return BROKER_CORE_OF(struct broker_core_job, line, lane->line.next);
+    if (!broker_core_list_empty(&lane->again))
+        return job_of(lane->again.next);
+    struct broker_core_job *oldest = job_of(lane->line.next);
+    return waited_long(core, oldest, now_us) ? job_of(lane->line.prev) : oldest;
 }
 
 /* Highest first, but one dispatch in batch_share is the batch lane's while it waits. */
 static struct broker_core_job *choose_job(const struct broker_core *core,
-                                          struct broker_core_service *service)
+                                          struct broker_core_service *service,
+                                          uint64_t now_us)
 {
-    struct broker_core_job *job = head(&service->lanes[PROTO_PRIORITY_BATCH]);
+    struct broker_core_job *job =
+        next_of(core, &service->lanes[PROTO_PRIORITY_BATCH], now_us);
 
     if (job != NULL && service->since_batch + 1 >= core->limits.batch_share)
         return job;
     for (int i = 0; i < PROTO_PRIORITIES; i++) {
-        job = head(&service->lanes[i]);
+        job = next_of(core, &service->lanes[i], now_us);
         if (job != NULL)
             return job;
     }
     return NULL;
 }
 
-static bool may_take(const struct broker_core_service *service,
+/* A job that is larger than the whole budget may run when nothing else does, and then
+ * nothing else may. */
+static bool fits_memory(const struct broker_core *core, const struct broker_core_job *job)
+{
+    uint64_t budget = core->limits.memory_budget;
+
+    return budget == 0 || core->at_slots == 0 || core->cost + job->cost <= budget;
+}
+
+static bool may_take(const struct broker_core *core,
+                     const struct broker_core_service *service,
                      const struct broker_core_worker *worker,
                      const struct broker_core_job *job)
 {
     if (worker->leaving || worker->credit == 0)
         return false;
     if (worker->slots_max > 0) {
-        if (service->running + service->aborting >= service->target)
+        if (service->running + service->aborting >= service->target ||
+            !fits_memory(core, job))
             return false;
         /* A READY that crossed a JOB overstates the credit; its slots do not. */
         if (worker->jobs + worker->aborting >= worker->slots)
@@ -62,7 +99,8 @@ static bool better(const struct broker_core_worker *a, const struct broker_core_
     return a->used < b->used;
 }
 
-static struct broker_core_worker *choose_worker(struct broker_core_service *service,
+static struct broker_core_worker *choose_worker(const struct broker_core *core,
+                                                struct broker_core_service *service,
                                                 const struct broker_core_job *job)
 {
     struct broker_core_worker *best = NULL;
@@ -71,7 +109,8 @@ static struct broker_core_worker *choose_worker(struct broker_core_service *serv
          at = at->next) {
         struct broker_core_worker *worker =
             BROKER_CORE_OF(struct broker_core_worker, of_service, at);
-        if (may_take(service, worker, job) && (best == NULL || better(worker, best, job)))
+        if (may_take(core, service, worker, job) &&
+            (best == NULL || better(worker, best, job)))
             best = worker;
     }
     return best;
@@ -86,10 +125,17 @@ static void count_share(struct broker_core_service *service,
         service->since_batch++;
 }
 
+static void count_order(struct broker_core *core, const struct broker_core_lane *lane,
+                        const struct broker_core_job *job)
+{
+    if (broker_core_list_empty(&lane->again) && job != job_of(lane->line.next))
+        core->counters.jobs_newest_first++;
+}
+
 static bool dispatch_one(struct broker_core *core, struct broker_core_service *service,
                          uint64_t now_us)
 {
-    struct broker_core_job *job = choose_job(core, service);
+    struct broker_core_job *job = choose_job(core, service, now_us);
     if (job == NULL)
         return false;
 
@@ -102,10 +148,11 @@ static bool dispatch_one(struct broker_core *core, struct broker_core_service *s
         broker_core_job_retry(core, job, PROTO_STATUS_POISON_INPUT, "", now_us);
         return true;
     }
-    struct broker_core_worker *worker = choose_worker(service, job);
+    struct broker_core_worker *worker = choose_worker(core, service, job);
     if (worker == NULL)
         return false;
     count_share(service, job);
+    count_order(core, &service->lanes[job->priority], job);
     broker_core_job_loosen(core, job, false, now_us);
     broker_core_job_send(core, job, (uint32_t)(worker - core->workers), now_us);
     return true;

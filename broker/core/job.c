@@ -13,6 +13,9 @@
 #include <assert.h>
 #include <string.h>
 
+/* The sum of as many as there can be does not overflow. */
+#define COST_MAX (1ull << 39)
+
 static uint64_t mix(uint64_t x)
 {
     x ^= x >> 30;
@@ -125,8 +128,9 @@ static void join_client(struct broker_core *core, struct broker_core_job *job)
     client->bytes += job->bytes;
 }
 
-static uint64_t budget_us(const struct broker_core_limits *limits, uint32_t budget_ms)
+uint64_t broker_core_job_budget_us(const struct broker_core *core, uint32_t budget_ms)
 {
+    const struct broker_core_limits *limits = &core->limits;
     uint64_t us = budget_ms == 0 ? limits->request_us : 1000ull * budget_ms;
     return us < limits->request_max_us ? us : limits->request_max_us;
 }
@@ -146,13 +150,14 @@ struct broker_core_job *broker_core_job_begin(struct broker_core *core, uint32_t
         .request = request->id,
         .payload = request->payload,
         .bytes = request->bytes,
+        .cost = request->cost_bytes < COST_MAX ? request->cost_bytes : COST_MAX,
         .has_key = request->key != NULL,
         .priority = request->priority,
         .client = client,
         .service = service,
         .worker = BROKER_CORE_NONE,
         .accepted_us = now_us,
-        .deadline_us = now_us + budget_us(&core->limits, request->budget_ms),
+        .deadline_us = now_us + broker_core_job_budget_us(core, request->budget_ms),
         .timer = {.kind = BROKER_CORE_TIMER_JOB, .owner = index},
     };
     if (job->has_key)
@@ -187,6 +192,10 @@ void broker_core_job_send(struct broker_core *core, struct broker_core_job *job,
     worker->used = ++core->uses;
     if (service->running++ == 0)
         service->busy_us = now_us;
+    if (worker->slots_max > 0) {
+        core->at_slots++;
+        core->cost += job->cost;
+    }
     core->counters.jobs_dispatched++;
     core->counters.jobs_retried += job->attempt > 1;
     broker_core_job_arm(core, job);
@@ -215,6 +224,9 @@ static void abort_attempt(struct broker_core *core, struct broker_core_job *job,
     if (worker->slots_max == 0)
         return;
     worker->aborting++;
+    worker->aborting_cost += job->cost;
+    core->at_slots++;
+    core->cost += job->cost;
     core->services[job->service].aborting++;
     worker->aborting_until_us = now_us + core->limits.lease_us;
     if (worker->timer.due_us > worker->aborting_until_us)
@@ -236,6 +248,10 @@ static void leave_worker(struct broker_core *core, struct broker_core_job *job)
     worker->jobs--;
     worker->bytes -= job->bytes;
     core->services[job->service].running--;
+    if (worker->slots_max > 0) {
+        core->at_slots--;
+        core->cost -= job->cost;
+    }
     job->tried = worker->session;
     job->worker = BROKER_CORE_NONE;
 }
@@ -260,12 +276,11 @@ void broker_core_job_requeue(struct broker_core *core, struct broker_core_job *j
                              uint64_t now_us)
 {
     struct broker_core_link *head =
-        &core->services[job->service].lanes[job->priority].line;
+        &core->services[job->service].lanes[job->priority].again;
     struct broker_core_link *at = head->next;
 
     assert(job->state == BROKER_CORE_JOB_LOOSE);
     (void)now_us;
-    /* Its place by arrival. Only jobs taken back as well can be before it. */
     while (at != head &&
            BROKER_CORE_OF(struct broker_core_job, line, at)->number < job->number)
         at = at->next;
@@ -336,8 +351,6 @@ void broker_core_job_end(struct broker_core *core, struct broker_core_job *job,
     }
     broker_core_act(core, BROKER_CORE_RELEASE, job->client)->payload = job->payload;
     core->counters.ended[status]++;
-    if (job->dispatched_us != 0)
-        broker_core_service_learn(&core->services[job->service], now_us);
     forget(core, job);
 }
 
@@ -366,6 +379,8 @@ void broker_core_job_due(struct broker_core *core, struct broker_core_job *job,
     uint32_t worker = job->worker;
 
     broker_core_job_loosen(core, job, true, now_us);
+    if (state == BROKER_CORE_JOB_RUNNING)
+        broker_core_service_learn(&core->services[job->service], now_us);
     if (now_us >= job->deadline_us) {
         broker_core_job_end(core, job, PROTO_STATUS_EXPIRED,
                             state == BROKER_CORE_JOB_QUEUED

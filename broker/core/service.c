@@ -40,6 +40,12 @@ static uint64_t full_budget(const struct broker_core *core)
     return core->limits.retry_burst * ONE_RETRY;
 }
 
+static void make_lane(struct broker_core_lane *lane)
+{
+    broker_core_list_init(&lane->again);
+    broker_core_list_init(&lane->line);
+}
+
 static void make(struct broker_core *core, uint32_t index, const char *name,
                  uint64_t now_us)
 {
@@ -52,7 +58,7 @@ static void make(struct broker_core *core, uint32_t index, const char *name,
     memcpy(service->name, name, strlen(name) + 1);
     broker_core_list_init(&service->workers);
     for (int i = 0; i < PROTO_PRIORITIES; i++)
-        broker_core_list_init(&service->lanes[i].line);
+        make_lane(&service->lanes[i]);
     for (uint32_t i = 0; i < BROKER_CORE_SOURCES; i++) {
         service->sources[i].timer.kind = BROKER_CORE_TIMER_TARGET;
         service->sources[i].timer.owner = index * BROKER_CORE_SOURCES + i;
@@ -88,15 +94,28 @@ int broker_core_service_named(struct broker_core *core, const char *name, bool b
     return place;
 }
 
+static struct broker_core_job *first(const struct broker_core_link *line)
+{
+    return broker_core_list_empty(line)
+               ? NULL
+               : BROKER_CORE_OF(struct broker_core_job, line, line->next);
+}
+
+/* What was at a worker was accepted before the last worker left: nobody waits longer. */
+static struct broker_core_job *longest(const struct broker_core_lane *lane)
+{
+    struct broker_core_job *again = first(&lane->again);
+    return again != NULL ? again : first(&lane->line);
+}
+
 /* When the first job of a lane has waited long enough for a first worker. */
 static uint64_t waited_us(const struct broker_core *core,
                           const struct broker_core_service *service,
                           const struct broker_core_lane *lane)
 {
-    if (lane->jobs == 0)
+    const struct broker_core_job *job = longest(lane);
+    if (job == NULL)
         return BROKER_CORE_NEVER;
-    const struct broker_core_job *job =
-        BROKER_CORE_OF(struct broker_core_job, line, lane->line.next);
     uint64_t since_us = job->accepted_us > service->workerless_us
                             ? job->accepted_us
                             : service->workerless_us;
@@ -125,8 +144,7 @@ void broker_core_service_waited(struct broker_core *core, uint32_t index, uint64
     for (int i = 0; i < PROTO_PRIORITIES; i++) {
         struct broker_core_lane *lane = &service->lanes[i];
         while (waited_us(core, service, lane) <= now_us) {
-            struct broker_core_job *job =
-                BROKER_CORE_OF(struct broker_core_job, line, lane->line.next);
+            struct broker_core_job *job = longest(lane);
             broker_core_job_loosen(core, job, false, now_us);
             broker_core_job_end(core, job, PROTO_STATUS_UNAVAILABLE,
                                 "no worker offers this service", false, now_us);
@@ -172,8 +190,36 @@ void broker_core_service_learn(struct broker_core_service *service, uint64_t now
     uint64_t gap_us = now_us - service->busy_us;
 
     service->busy_us = now_us;
+    service->ends += service->ends < BROKER_CORE_ENDS_MIN;
     service->interval_us =
         service->interval_us == 0 ? gap_us : (7 * service->interval_us + gap_us) / 8;
+}
+
+/* Jobs that go before a new one of this priority, by their number: high lanes first, but
+ * the batch lane has its share of the dispatches. */
+static uint64_t ahead_of(const struct broker_core *core,
+                         const struct broker_core_service *service, uint8_t priority)
+{
+    uint64_t share = core->limits.batch_share, ahead = 0;
+    uint64_t batch = service->lanes[PROTO_PRIORITY_BATCH].jobs;
+
+    for (int i = 0; i <= priority; i++)
+        ahead += service->lanes[i].jobs;
+    if (priority == PROTO_PRIORITY_BATCH)
+        return batch * share < ahead ? batch * share : ahead;
+    uint64_t between = share > 1 ? ahead / (share - 1) : batch;
+    return ahead + (between < batch ? between : batch);
+}
+
+uint64_t broker_core_service_wait_us(const struct broker_core *core, uint32_t index,
+                                     uint8_t priority)
+{
+    const struct broker_core_service *service = &core->services[index];
+    uint64_t ahead = ahead_of(core, service, priority);
+
+    if (ahead == 0 || service->ends < BROKER_CORE_ENDS_MIN)
+        return 0;
+    return (ahead + 1) * service->interval_us;
 }
 
 uint32_t broker_core_service_retry_ms(const struct broker_core_service *service)

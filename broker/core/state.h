@@ -24,7 +24,7 @@ struct broker_core_job {
     uint64_t number; /* its id towards workers; grows with arrival; 0: free */
     struct proto_id request;
     void *payload;
-    uint64_t bytes;
+    uint64_t bytes, cost;
     uint8_t key[BROKER_CORE_KEY_BYTES];
     bool has_key;
     enum broker_core_job_state state;
@@ -33,7 +33,7 @@ struct broker_core_job {
     uint64_t tried; /* session of the worker of the first attempt; 0: none */
     uint64_t accepted_us, deadline_us, dispatched_us, started_us, alive_us;
     struct broker_core_timer timer;
-    struct broker_core_link line; /* in its lane or its worker */
+    struct broker_core_link line; /* in one line of its lane, or in its worker */
     struct broker_core_link of_client;
     struct broker_core_job *same_hash; /* in broker_core.buckets; next free job */
 };
@@ -57,13 +57,17 @@ struct broker_core_worker {
     uint32_t jobs, aborting;
     uint64_t bytes, used, heard_us;
     uint64_t aborting_until_us;  /* when `aborting` is forgotten */
+    uint64_t aborting_cost;      /* of all since the last time there was none */
     struct broker_core_link all; /* its jobs */
     struct broker_core_link of_service;
     struct broker_core_timer timer;
 };
 
+/* Both lines are in order of arrival. What comes back arrived before all that was never
+ * sent, unless these are served from the other end. */
 struct broker_core_lane {
-    struct broker_core_link line;
+    struct broker_core_link again; /* jobs that were at a worker already: go first */
+    struct broker_core_link line;  /* the others */
     uint32_t jobs;
     uint64_t bytes;
 };
@@ -88,6 +92,7 @@ struct broker_core_service {
     uint64_t workerless_us;     /* since when nobody offers it */
     struct broker_core_timer wait;
     uint64_t busy_us, interval_us; /* last end or begin of work; mean time between ends */
+    uint32_t ends; /* that interval_us knows, up to BROKER_CORE_ENDS_MIN */
     uint64_t retry_micros, retry_us; /* second attempts in hand, in millionths; as of */
 };
 
@@ -133,6 +138,8 @@ struct broker_core {
     uint32_t jobs_open;
     uint64_t jobs_begun; /* for numbers */
     uint64_t bytes;      /* payloads of open jobs */
+    uint64_t cost;       /* of jobs at workers with slots, aborted ones too */
+    uint32_t at_slots;   /* how many these are */
     struct broker_core_job **buckets;
     uint32_t bucket_mask;
 
@@ -185,6 +192,8 @@ void broker_core_job_retry(struct broker_core *core, struct broker_core_job *job
 void broker_core_job_end(struct broker_core *core, struct broker_core_job *job,
                          enum proto_status status, const char *detail, bool pass_on,
                          uint64_t now_us);
+/* The time of a request that states this budget. */
+uint64_t broker_core_job_budget_us(const struct broker_core *core, uint32_t budget_ms);
 /* Set its timer by its state. */
 void broker_core_job_arm(struct broker_core *core, struct broker_core_job *job);
 void broker_core_job_due(struct broker_core *core, struct broker_core_job *job,
@@ -199,7 +208,11 @@ int broker_core_service_named(struct broker_core *core, const char *name, bool b
 void broker_core_service_watch(struct broker_core *core, uint32_t service);
 void broker_core_service_waited(struct broker_core *core, uint32_t service,
                                 uint64_t now_us);
-/* A job of it ended: learn how fast they do. */
+/* How long a new job of this priority would wait and work, as things go; 0 where nothing
+ * waits or nothing is known yet. */
+uint64_t broker_core_service_wait_us(const struct broker_core *core, uint32_t service,
+                                     uint8_t priority);
+/* An attempt ended at its worker: learn how fast they do. */
 void broker_core_service_learn(struct broker_core_service *service, uint64_t now_us);
 /* Take one second attempt out of the budget; false when there is none left. */
 bool broker_core_service_may_retry(struct broker_core *core, uint32_t service,

@@ -35,7 +35,8 @@ bool broker_core_service(const struct broker_core *core, uint32_t index,
         .workers = service->workers_open,
         .running = service->running,
         .aborting = service->aborting,
-        .job_interval_us = service->interval_us,
+        .job_interval_us =
+            service->ends < BROKER_CORE_ENDS_MIN ? 0 : service->interval_us,
     };
     sum_slots(core, index, out);
     for (int i = 0; i < PROTO_PRIORITIES; i++)
@@ -71,6 +72,7 @@ bool broker_core_worker(const struct broker_core *core, uint32_t index,
         .share = worker->share,
         .jobs = worker->jobs,
         .aborting = worker->aborting,
+        .aborting_cost = worker->aborting_cost,
         .bytes = worker->bytes,
         .leaving = worker->leaving,
     };
@@ -93,6 +95,7 @@ void broker_core_look(const struct broker_core *core, struct broker_core_view *o
     *out = (struct broker_core_view){
         .jobs = core->jobs_open,
         .bytes = core->bytes,
+        .cost = core->cost,
         .quarantined = core->quarantine.refused,
         .draining = core->draining,
         .level = core->level,

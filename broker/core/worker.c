@@ -86,7 +86,13 @@ static void forget_aborting(struct broker_core *core, struct broker_core_worker 
     if (worker->aborting <= keep)
         return;
     core->services[worker->service].aborting -= worker->aborting - (uint32_t)keep;
+    core->at_slots -= worker->aborting - (uint32_t)keep;
     worker->aborting = (uint32_t)keep;
+    /* Which of them have ended, nobody says. */
+    if (keep > 0)
+        return;
+    core->cost -= worker->aborting_cost;
+    worker->aborting_cost = 0;
 }
 
 int broker_core_ready(struct broker_core *core, uint32_t index, uint64_t credit,
@@ -171,6 +177,7 @@ int broker_core_done(struct broker_core *core, uint32_t worker, const struct pro
     if (status >= PROTO_STATUS_COUNT)
         status = PROTO_STATUS_INTERNAL;
     broker_core_quarantine_clear(core, job);
+    broker_core_service_learn(&core->services[job->service], now_us);
     broker_core_job_loosen(core, job, false, now_us);
     broker_core_job_end(core, job, (enum proto_status)status, "", true, now_us);
     broker_core_dispatch(core, now_us);
@@ -224,6 +231,7 @@ static void failed(struct broker_core *core, struct broker_core_job *job,
         give_back(core, job, now_us))
         return;
     core->counters.worker_fails++;
+    broker_core_service_learn(&core->services[job->service], now_us);
     if (slot_lost(&core->workers[job->worker], failure))
         broker_core_quarantine_blame(core, job, now_us);
     broker_core_job_loosen(core, job, false, now_us);

@@ -2,17 +2,11 @@
  * The shadow keeps its own books from what the world said to the core and what the core
  * answered, never from the core's counters, and compares the two.
  */
-#include "tests/sim/sim.h"
+#include "tests/sim/rules.h"
 
 #include <string.h>
 
 const char *const sim_service_names[SIM_SERVICES] = {"extract", "cache"};
-
-#define MUST(condition, ...)                                                             \
-    do {                                                                                 \
-        if (!(condition))                                                                \
-            sim_fail(__VA_ARGS__);                                                       \
-    } while (0)
 
 void sim_shadow_hello(struct sim_shadow *shadow, uint32_t client)
 {
@@ -59,29 +53,6 @@ void sim_shadow_scale(struct sim_shadow *shadow, uint32_t service, uint32_t sour
     shadow->sources[service][source] = (struct sim_source){true, target, seq, until_us};
 }
 
-static uint64_t target_of(const struct sim_shadow *shadow, uint32_t service)
-{
-    uint64_t offered = 0, most = 0, target = UINT64_MAX;
-
-    for (int i = 0; i < SIM_WORKERS; i++) {
-        const struct sim_worker *worker = &shadow->workers[i];
-        if (!worker->open || worker->leaving || worker->service != service)
-            continue;
-        offered += worker->slots_offered;
-        most += worker->slots_max;
-    }
-    for (int i = 0; i < BROKER_CORE_SOURCES; i++) {
-        const struct sim_source *source = &shadow->sources[service][i];
-        if (source->live && source->until_us > shadow->ticked_us && source->target > 0 &&
-            source->target < target)
-            target = source->target;
-    }
-    if (target == UINT64_MAX)
-        target = offered;
-    target = target < most ? target : most;
-    return target > 0 || most == 0 ? target : 1;
-}
-
 struct sim_record *sim_shadow_current(struct sim_shadow *shadow, uint32_t worker,
                                       const struct proto_id *id, uint32_t attempt)
 {
@@ -124,42 +95,6 @@ void sim_shadow_lost(struct sim_shadow *shadow, struct sim_record *record, bool 
     shadow->lost[shadow->losts++] = record->index;
 }
 
-static struct sim_key *key_of(struct sim_shadow *shadow, const struct sim_record *record)
-{
-    struct sim_key *key = &shadow->keys[record->key];
-
-    if (record->key == SIM_KEYS || record->service != 0)
-        return NULL;
-    if (key->until_us <= shadow->now_us)
-        key->kills = 0;
-    return key;
-}
-
-void sim_shadow_killed(struct sim_shadow *shadow, const struct sim_record *record)
-{
-    struct sim_key *key = key_of(shadow, record);
-
-    if (key == NULL || shadow->limits.quarantine_us == 0 ||
-        shadow->workers[record->worker].slots_max == 0)
-        return;
-    key->kills++;
-    key->until_us = shadow->now_us + shadow->limits.quarantine_us;
-}
-
-void sim_shadow_good_end(struct sim_shadow *shadow, const struct sim_record *record)
-{
-    struct sim_key *key = key_of(shadow, record);
-
-    if (key != NULL)
-        key->kills = 0;
-}
-
-static bool is_poison(struct sim_shadow *shadow, const struct sim_record *record)
-{
-    const struct sim_key *key = key_of(shadow, record);
-    return key != NULL && key->kills >= 2;
-}
-
 static struct sim_record *by_id(struct sim_shadow *shadow, const struct proto_id *id)
 {
     uint32_t index;
@@ -170,58 +105,6 @@ static struct sim_record *by_id(struct sim_shadow *shadow, const struct proto_id
     return &shadow->records[index];
 }
 
-static void earn_retry(struct sim_shadow *shadow, uint32_t service, uint64_t micros)
-{
-    struct sim_budget *budget = &shadow->budgets[service];
-    uint64_t full = 1000000ull * shadow->limits.retry_burst;
-
-    if (budget->at_us == 0)
-        *budget = (struct sim_budget){full, full, shadow->now_us};
-    micros += (shadow->now_us - budget->at_us) * shadow->limits.retry_per_s;
-    budget->at_us = shadow->now_us;
-    budget->least = budget->least + micros < full ? budget->least + micros : full;
-    budget->most = budget->most + micros < full ? budget->most + micros : full;
-}
-
-/* Of those whose attempt was lost just now, how many may be tried again, and were. */
-static void check_retries(struct sim_shadow *shadow, uint32_t service)
-{
-    struct sim_budget *budget = &shadow->budgets[service];
-    uint64_t granted = 0, unsure = 0, denied = 0;
-
-    for (uint32_t i = 0; i < shadow->losts; i++) {
-        const struct sim_record *record = &shadow->records[shadow->lost[i]];
-        if (record->service != service)
-            continue;
-        if (record->place != SIM_ENDED) {
-            MUST(record->retryable, "request %u is tried again", record->index);
-            granted++;
-        } else if (record->attempt == 1) {
-            denied += record->status == PROTO_STATUS_WORKER_LOST && record->retryable;
-            unsure += !record->final || record->status == PROTO_STATUS_POISON_INPUT ||
-                      record->status == PROTO_STATUS_UNAVAILABLE;
-        }
-    }
-    if (granted + unsure + denied == 0)
-        return;
-    earn_retry(shadow, service, 0);
-    MUST(budget->most >= 1000000 * granted, "%lu second attempts, budget %lu", granted,
-         budget->most);
-    budget->most -= 1000000 * granted;
-    MUST(denied == 0 || budget->least < 1000000 * (granted + unsure + 1),
-         "no second attempt, but %lu of budget", budget->least);
-    uint64_t spent = 1000000 * (granted + unsure);
-    budget->least = budget->least > spent ? budget->least - spent : 0;
-    shadow->unretried += denied;
-}
-
-void sim_shadow_settle(struct sim_shadow *shadow)
-{
-    for (uint32_t s = 0; s < SIM_SERVICES; s++)
-        check_retries(shadow, s);
-    shadow->losts = 0;
-}
-
 static void accepted(struct sim_shadow *shadow, const struct broker_core_action *action)
 {
     struct sim_record *record = by_id(shadow, &action->request);
@@ -230,10 +113,12 @@ static void accepted(struct sim_shadow *shadow, const struct broker_core_action 
     MUST(!shadow->draining, "request %u accepted while draining", record->index);
     MUST(action->peer == record->client, "ACCEPT to another client");
     record->place = SIM_QUEUED;
-    MUST(!is_poison(shadow, record), "request %u is poison and was accepted",
+    MUST(!record->too_late, "request %u was accepted, but needs %lu ms", record->index,
+         record->forecast_ms);
+    MUST(!sim_rule_poison(shadow, record), "request %u is poison and was accepted",
          record->index);
     record->order = ++shadow->orders;
-    earn_retry(shadow, record->service, 10000ull * shadow->limits.retry_percent);
+    sim_rule_earn(shadow, record->service, 10000ull * shadow->limits.retry_percent);
     record->accepted_us = shadow->now_us;
     shadow->open[shadow->opened++] = record->index;
 }
@@ -250,8 +135,15 @@ static void refused(struct sim_shadow *shadow, const struct broker_core_action *
     }
     MUST(record->place == SIM_NEW, "request %u refused after it was accepted",
          record->index);
-    MUST(action->status != PROTO_STATUS_POISON_INPUT || is_poison(shadow, record),
+    MUST(action->status != PROTO_STATUS_POISON_INPUT || sim_rule_poison(shadow, record),
          "request %u was refused as poison", record->index);
+    if (action->status == PROTO_STATUS_FULL && strstr(action->text, "time") != NULL) {
+        MUST(record->too_late, "request %u was refused, but could end in %lu ms",
+             record->index, record->forecast_ms);
+        MUST(action->actual == record->forecast_ms, "%lu ms to wait, not %lu",
+             action->actual, record->forecast_ms);
+        shadow->late_refusals++;
+    }
     MUST(action->status != PROTO_STATUS_FULL || action->retry_after_ms > 0,
          "full without retry-after");
     MUST(action->status != PROTO_STATUS_FULL || action->actual > action->limit,
@@ -277,7 +169,7 @@ static void final(struct sim_shadow *shadow, const struct broker_core_action *ac
              shadow->now_us >= record->deadline_us || record->attempt > 0,
          "request %u expired before its time", record->index);
     MUST(action->status != PROTO_STATUS_POISON_INPUT || action->pass_on ||
-             is_poison(shadow, record),
+             sim_rule_poison(shadow, record),
          "request %u ended as poison", record->index);
     record->final = true;
     record->status = action->status;
@@ -320,30 +212,21 @@ static bool could_take(const struct sim_shadow *shadow, uint32_t index,
            worker->bytes + record->bytes <= worker->credit_bytes;
 }
 
-/* Order of arrival in a lane, high before normal before batch, batch's share. */
 static void check_order(struct sim_shadow *shadow, const struct sim_record *record)
 {
+    const struct sim_record *due = sim_rule_next(shadow, record->service);
+    struct sim_ends ends = sim_rule_ends(shadow, record->service, record->priority);
+    struct sim_ends batch = sim_rule_ends(shadow, record->service, PROTO_PRIORITY_BATCH);
     uint32_t *since = &shadow->since_batch[record->service];
-    bool waiting[PROTO_PRIORITIES] = {false};
 
-    for (uint32_t i = 0; i < shadow->opened; i++) {
-        const struct sim_record *other = &shadow->records[shadow->open[i]];
-        if (other == record || other->place != SIM_QUEUED ||
-            other->service != record->service)
-            continue;
-        waiting[other->priority] = true;
-        MUST(other->priority != record->priority || other->order > record->order,
-             "request %u overtook %u in its lane", record->index, other->index);
-    }
-    bool batch = record->priority == PROTO_PRIORITY_BATCH;
-    bool batch_turn = batch && *since + 1 >= shadow->limits.batch_share;
-    for (uint32_t p = 0; p < record->priority; p++)
-        MUST(!waiting[p] || batch_turn, "priority %u before %u", record->priority, p);
-    if (batch)
-        shadow->batch++;
-    *since = batch ? 0 : *since + waiting[PROTO_PRIORITY_BATCH];
-    MUST(*since < shadow->limits.batch_share || !waiting[PROTO_PRIORITY_BATCH],
-         "the batch lane did not get its share");
+    MUST(record == due, "request %u was sent, but %u was next", record->index,
+         due->index);
+    shadow->newest_first += record == ends.newest && record != ends.fresh;
+    if (record->priority == PROTO_PRIORITY_BATCH)
+        *since = 0;
+    else
+        *since += batch.again != NULL || batch.fresh != NULL;
+    MUST(*since < shadow->limits.batch_share, "the batch lane did not get its share");
 }
 
 static void check_choice(struct sim_shadow *shadow, const struct sim_record *record,
@@ -357,32 +240,6 @@ static void check_choice(struct sim_shadow *shadow, const struct sim_record *rec
              i);
 }
 
-static uint32_t running_of(const struct sim_shadow *shadow, uint32_t service)
-{
-    uint32_t running = 0;
-
-    for (uint32_t i = 0; i < shadow->opened; i++) {
-        const struct sim_record *record = &shadow->records[shadow->open[i]];
-        running += record->service == service &&
-                   (record->place == SIM_SENT || record->place == SIM_RUNNING);
-    }
-    return running;
-}
-
-/* As the core says, which check_workers() holds against the ABORTs. */
-static uint32_t aborting_of(const struct sim_shadow *shadow, uint32_t service)
-{
-    uint32_t aborting = 0;
-
-    for (uint32_t i = 0; i < SIM_WORKERS; i++) {
-        struct broker_core_worker_view view;
-        if (shadow->workers[i].open && shadow->workers[i].service == service &&
-            broker_core_worker(shadow->core, i, &view))
-            aborting += view.aborting;
-    }
-    return aborting;
-}
-
 static void dispatched(struct sim_shadow *shadow, const struct broker_core_action *action)
 {
     struct sim_record *record = action->payload;
@@ -391,12 +248,13 @@ static void dispatched(struct sim_shadow *shadow, const struct broker_core_actio
     MUST(record->place == SIM_QUEUED, "request %u sent in place %d", record->index,
          record->place);
     MUST(record->deadline_us > shadow->now_us, "request %u sent too late", record->index);
-    MUST(!is_poison(shadow, record), "request %u is poison and was sent", record->index);
+    MUST(!sim_rule_poison(shadow, record), "request %u is poison and was sent",
+         record->index);
     MUST(could_take(shadow, action->peer, record), "worker %u cannot take request %u",
          action->peer, record->index);
-    uint32_t busy =
-        running_of(shadow, record->service) + aborting_of(shadow, record->service);
-    MUST(worker->slots_max == 0 || busy < target_of(shadow, record->service),
+    uint32_t busy = sim_rule_running(shadow, record->service) +
+                    sim_rule_aborting(shadow, record->service);
+    MUST(worker->slots_max == 0 || busy < sim_rule_target(shadow, record->service),
          "request %u sent above the target", record->index);
     MUST(action->attempt >= 1 && action->attempt <= BROKER_CORE_ATTEMPTS_MAX,
          "attempt %u", action->attempt);
@@ -407,6 +265,8 @@ static void dispatched(struct sim_shadow *shadow, const struct broker_core_actio
          record->attempt);
     uint64_t left_ms = (record->deadline_us - shadow->now_us) / 1000;
     MUST(action->budget_ms == (left_ms == 0 ? 1 : left_ms), "wrong budget");
+    MUST(worker->slots_max == 0 || sim_rule_fits(shadow, record),
+         "request %u sent beyond the memory budget", record->index);
     check_order(shadow, record);
     check_choice(shadow, record, action->peer);
 
@@ -424,6 +284,14 @@ static void dispatched(struct sim_shadow *shadow, const struct broker_core_actio
     shadow->second_attempts += action->attempt == 2;
 }
 
+static void record_abort(const struct sim_shadow *shadow, struct sim_worker *worker,
+                         const struct sim_record *record)
+{
+    worker->aborted_us = shadow->now_us;
+    worker->aborted_cost += record->cost;
+    worker->last_cost = record->cost;
+}
+
 static void aborted(struct sim_shadow *shadow, const struct broker_core_action *action)
 {
     struct sim_record *record =
@@ -436,7 +304,7 @@ static void aborted(struct sim_shadow *shadow, const struct broker_core_action *
         shadow->now_us >= record->sent_us + shadow->limits.start_us)
         shadow->workers[action->peer].credit = 0;
     if (shadow->workers[action->peer].slots_max > 0)
-        shadow->workers[action->peer].aborted_us = shadow->now_us;
+        record_abort(shadow, &shadow->workers[action->peer], record);
     sim_shadow_off_worker(shadow, record);
     sim_shadow_lost(shadow, record, true);
 }
@@ -492,16 +360,6 @@ void sim_shadow_act(struct sim_shadow *shadow, const struct broker_core_action *
     }
 }
 
-static int core_index(const struct sim_shadow *shadow, uint32_t service,
-                      struct broker_core_service_view *view)
-{
-    for (uint32_t i = 0; i < BROKER_CORE_SERVICES_MAX; i++)
-        if (broker_core_service(shadow->core, i, view) &&
-            strcmp(view->name, sim_service_names[service]) == 0)
-            return (int)i;
-    return -1;
-}
-
 struct lane_sum {
     uint32_t jobs, fresh;
     uint64_t bytes, fresh_bytes;
@@ -545,8 +403,8 @@ static void check_target(const struct sim_shadow *shadow, uint32_t service,
     uint64_t shares = 0, slotted = 0, offered = 0;
     bool targeted = false;
 
-    MUST(view->target == target_of(shadow, service), "%s: target %lu, not %lu",
-         view->name, view->target, target_of(shadow, service));
+    MUST(view->target == sim_rule_target(shadow, service), "%s: target %lu, not %lu",
+         view->name, view->target, sim_rule_target(shadow, service));
     for (uint32_t i = 0; i < SIM_WORKERS; i++) {
         struct broker_core_worker_view worker;
         if (!shadow->workers[i].open || shadow->workers[i].service != service ||
@@ -569,25 +427,39 @@ static void check_target(const struct sim_shadow *shadow, uint32_t service,
 static void check_idle(const struct sim_shadow *shadow, uint32_t service,
                        const struct broker_core_service_view *view)
 {
-    uint32_t waiting = 0;
+    const struct sim_record *next = sim_rule_next(shadow, service);
 
-    for (int p = 0; p < PROTO_PRIORITIES; p++)
-        waiting += view->lanes[p].jobs;
-    for (uint32_t i = 0; waiting > 0 && i < SIM_WORKERS; i++) {
+    if (next == NULL)
+        return;
+    /* Time alone turns a lane round; the next event acts on it. */
+    struct sim_ends ends = sim_rule_ends(shadow, service, next->priority);
+    if (next == ends.newest && next != ends.fresh)
+        return;
+    for (uint32_t i = 0; i < SIM_WORKERS; i++) {
         const struct sim_worker *worker = &shadow->workers[i];
-        struct sim_record small = {.service = service};
-        if (!could_take(shadow, i, &small) ||
-            (worker->credit_bytes > 0 && worker->jobs > 0))
+        if (!could_take(shadow, i, next))
             continue;
-        MUST(worker->slots_max > 0 && view->running + view->aborting >= view->target,
-             "%u jobs wait for %s and worker %u is idle", waiting, view->name, i);
+        MUST(worker->slots_max > 0 && (view->running + view->aborting >= view->target ||
+                                       !sim_rule_fits(shadow, next)),
+             "request %u waits for %s and worker %u is idle", next->index, view->name, i);
     }
 }
 
-static void check_workers(const struct sim_shadow *shadow)
+static void check_aborting(struct sim_worker *worker,
+                           const struct broker_core_worker_view *view)
+{
+    if (view->aborting == 0)
+        worker->aborted_cost = worker->last_cost = 0;
+    MUST(view->aborting_cost >= worker->last_cost &&
+             view->aborting_cost <= worker->aborted_cost,
+         "aborted jobs need %lu, not %lu to %lu", view->aborting_cost, worker->last_cost,
+         worker->aborted_cost);
+}
+
+static void check_workers(struct sim_shadow *shadow)
 {
     for (uint32_t i = 0; i < SIM_WORKERS; i++) {
-        const struct sim_worker *worker = &shadow->workers[i];
+        struct sim_worker *worker = &shadow->workers[i];
         struct broker_core_worker_view view;
         bool open = broker_core_worker(shadow->core, i, &view);
         MUST(open == worker->open, "worker %u: open %d, not %d", i, open, worker->open);
@@ -598,6 +470,7 @@ static void check_workers(const struct sim_shadow *shadow)
         MUST(view.jobs == worker->jobs, "worker %u: %u jobs, not %u", i, view.jobs,
              worker->jobs);
         MUST(view.bytes == worker->bytes, "worker %u: wrong bytes", i);
+        check_aborting(worker, &view);
         MUST(worker->aborted_us == 0 || view.aborting > 0 ||
                  shadow->now_us >= worker->aborted_us + shadow->limits.lease_us,
              "worker %u: an aborted job is forgotten too soon", i);
@@ -647,6 +520,18 @@ static void check_clients(const struct sim_shadow *shadow)
     }
 }
 
+static void check_memory(struct sim_shadow *shadow, const struct broker_core_view *all)
+{
+    uint64_t budget = shadow->limits.memory_budget;
+    uint32_t jobs;
+    uint64_t cost = sim_rule_cost(shadow, &jobs);
+
+    MUST(all->cost == cost, "jobs need %lu, not %lu", all->cost, cost);
+    MUST(budget == 0 || jobs <= 1 || cost <= budget, "%u jobs need %lu of %lu", jobs,
+         cost, budget);
+    shadow->large_alone += budget > 0 && cost > budget;
+}
+
 void sim_shadow_check(struct sim_shadow *shadow)
 {
     struct broker_core_view all;
@@ -663,13 +548,14 @@ void sim_shadow_check(struct sim_shadow *shadow)
     MUST(all.jobs == shadow->opened, "%u open jobs, not %u", all.jobs, shadow->opened);
     MUST(all.bytes == bytes, "%lu bytes, not %lu", all.bytes, bytes);
     MUST(bytes <= shadow->limits.total_bytes, "too many bytes");
+    check_memory(shadow, &all);
     check_clients(shadow);
     check_workers(shadow);
     for (uint32_t s = 0; s < SIM_SERVICES; s++) {
         struct broker_core_service_view view;
-        if (core_index(shadow, s, &view) < 0)
+        if (sim_rule_view(shadow, s, &view) < 0)
             continue;
-        MUST(view.running == running_of(shadow, s), "%s: %u running", view.name,
+        MUST(view.running == sim_rule_running(shadow, s), "%s: %u running", view.name,
              view.running);
         check_lanes(shadow, s, &view);
         check_target(shadow, s, &view);

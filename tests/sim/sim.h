@@ -37,7 +37,7 @@ struct sim_record {
     enum sim_place place;
     uint32_t index, client, service, priority;
     uint64_t session; /* of the client */
-    uint64_t bytes, accepted_us, deadline_us;
+    uint64_t bytes, cost, accepted_us, deadline_us;
     struct proto_id id, job; /* the client's; the broker's, once sent */
     bool known_job, final, released, taken_back;
     uint32_t worker, attempt, returned;
@@ -45,6 +45,8 @@ struct sim_record {
     uint64_t sent_us, started_us, alive_us, back_us;
     uint64_t order; /* of acceptance */
     uint32_t key;
+    uint64_t forecast_ms; /* when it was submitted: until its end, as things went */
+    bool too_late;
     uint16_t status; /* of FINAL */
     bool retryable;  /* the loss of its attempt in this event */
 };
@@ -60,7 +62,8 @@ struct sim_worker {
     uint64_t session, slots_offered, slots_max, credit_bytes, credit, slots;
     uint32_t jobs;
     uint64_t bytes;
-    uint64_t aborted_us; /* last ABORT since READY; 0: none */
+    uint64_t aborted_us;              /* last ABORT since READY; 0: none */
+    uint64_t aborted_cost, last_cost; /* of ABORTs since none was left; of the last */
 };
 
 struct sim_source {
@@ -92,8 +95,8 @@ struct sim_shadow {
     uint64_t sessions, orders;
     uint64_t now_us, ticked_us; /* ticked: what was due until then was done */
     bool draining, expect_refusal, ticking;
-    uint64_t checks, finals, refusals, dispatches, second_attempts, batch;
-    uint64_t unretried;
+    uint64_t checks, finals, refusals, dispatches, second_attempts;
+    uint64_t unretried, newest_first, late_refusals, large_alone;
     uint64_t by_status[PROTO_STATUS_COUNT];
 };
 
@@ -122,6 +125,8 @@ void sim_shadow_give_back(struct sim_shadow *shadow, struct sim_record *record);
 
 /* Digest one action, in order. Complains about what must not be. */
 void sim_shadow_act(struct sim_shadow *shadow, const struct broker_core_action *action);
+/* It will be submitted now. */
+void sim_shadow_forecast(const struct sim_shadow *shadow, struct sim_record *record);
 /* All actions of an event were digested. */
 void sim_shadow_settle(struct sim_shadow *shadow);
 /* Everything that must hold between two events. */
@@ -138,7 +143,7 @@ bool sim_verbose(void);
 
 struct sim_totals {
     uint64_t events, requests, finals, refusals, dispatches, second_attempts, checks;
-    uint64_t unretried, quarantined;
+    uint64_t unretried, quarantined, newest_first, late_refusals, large_alone;
     uint64_t by_status[PROTO_STATUS_COUNT];
 };
 

@@ -168,7 +168,11 @@ static void submit(struct world *world, uint32_t client)
         .id = new_id(world, index),
         .key = (uint32_t)sim_range(random, 0, SIM_KEYS),
         .worker = BROKER_CORE_NONE,
+        .accepted_us = world->now_us,
+        .cost = sim_chance(random, 200) ? 0 : sim_range(random, 1, 1000),
     };
+    if (sim_chance(random, 10)) /* larger than any budget, or a lie */
+        record->cost = sim_range(random, 5000, 1ull << 39);
     uint64_t budget_us = budget_ms == 0 ? shadow->limits.request_us : 1000ull * budget_ms;
     record->deadline_us = world->now_us + (budget_us < shadow->limits.request_max_us
                                                ? budget_us
@@ -179,6 +183,7 @@ static void submit(struct world *world, uint32_t client)
         .priority = (uint8_t)record->priority,
         .budget_ms = budget_ms,
         .bytes = record->bytes,
+        .cost_bytes = record->cost,
         .payload = record,
     };
     uint8_t key[BROKER_CORE_KEY_BYTES];
@@ -187,6 +192,7 @@ static void submit(struct world *world, uint32_t client)
         request.key = key;
     if (sim_chance(random, 10))
         request.service = "Not A Name";
+    sim_shadow_forecast(shadow, record);
     int err = broker_core_submit(world->core, client, &request, world->now_us);
     if (err != 0 && err != -EAGAIN)
         sim_fail("SUBMIT in an open session: %d", err);
@@ -459,6 +465,8 @@ static void choose_limits(struct world *world, struct broker_core_limits *limits
     limits->batch_share = (uint32_t)sim_range(random, 1, 12);
     limits->request_us = sim_range(random, 1000000, 60000000);
     limits->worker_wait_us = sim_range(random, 0, 8000000);
+    limits->newest_first_percent = (uint32_t)sim_range(random, 0, 120);
+    limits->memory_budget = sim_chance(random, 400) ? 0 : sim_range(random, 500, 6000);
     limits->retry_percent = (uint32_t)sim_range(random, 0, 30);
     limits->retry_per_s = (uint32_t)sim_range(random, 0, 3);
     limits->retry_burst = (uint32_t)sim_range(random, 0, 30);
@@ -530,6 +538,9 @@ static void add_up(const struct world *world, uint64_t events, struct sim_totals
     totals->dispatches += shadow->dispatches;
     totals->second_attempts += shadow->second_attempts;
     totals->unretried += shadow->unretried;
+    totals->newest_first += shadow->newest_first;
+    totals->late_refusals += shadow->late_refusals;
+    totals->large_alone += shadow->large_alone;
     totals->quarantined += broker_core_counters(world->core)->keys_quarantined;
     totals->checks += shadow->checks;
     for (int i = 0; i < PROTO_STATUS_COUNT; i++)

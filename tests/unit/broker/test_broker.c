@@ -249,6 +249,31 @@ static void a_failed_job_is_sent_again_with_the_same_payload(void **state)
     assert_true(outcome.detail[0] != '\0');
 }
 
+static void an_input_that_killed_two_slots_is_refused_until_it_is_purged(void **state)
+{
+    struct mesh *mesh = *state;
+    struct proto_outcome failure = {.retryable = 1, .blame = "worker"}, outcome;
+    struct proto_purge all = {.key_bytes = 0};
+    struct got got;
+
+    say_ready(mesh->worker, 3);
+    submit(mesh, 1, "a bomb");
+    for (int i = 0; i < 2; i++) {
+        expect(mesh->worker, PROTO_JOB, &got);
+        answer(mesh->worker, PROTO_FAIL, &got, &failure, NULL);
+    }
+    expect(mesh->client, PROTO_FINAL, &got);
+    assert_int_equal(got.envelope.status, PROTO_STATUS_POISON_INPUT);
+    submit(mesh, 2, "a bomb");
+    expect(mesh->client, PROTO_REJECT, &got);
+    outcome_of(&got, &outcome);
+    assert_string_equal(outcome.code, "poison_input");
+    send_to(mesh->client, about(PROTO_PURGE, 3), &all, NULL);
+    expect(mesh->client, PROTO_PURGE, &got);
+    submit(mesh, 4, "a bomb");
+    expect(mesh->client, PROTO_ACCEPT, &got);
+}
+
 static void who_has_no_session_is_told_so(void **state)
 {
     struct mesh *mesh = *state;
@@ -452,6 +477,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         WITH_MESH(a_request_and_its_result_go_through_untouched),
         WITH_MESH(a_failed_job_is_sent_again_with_the_same_payload),
+        WITH_MESH(an_input_that_killed_two_slots_is_refused_until_it_is_purged),
         WITH_MESH(who_has_no_session_is_told_so),
         WITH_MESH(bad_messages_are_refused_and_a_hundred_end_the_session),
         WITH_MESH(a_malformed_body_is_refused),

@@ -123,6 +123,296 @@ static void retry_after_follows_the_rate_at_which_jobs_end(void **state)
     close_core(&f);
 }
 
+static void an_overloaded_lane_is_served_from_its_other_end(void **state)
+{
+    struct fixture f;
+    (void)state;
+    prepare(&f);
+    f.limits.newest_first_percent = 50;
+    open_core(&f);
+    hello(&f, 0);
+    enlist(&f, 0, 1, 1);
+    for (unsigned n = 1; n <= 4; n++)
+        assert_int_equal(submit_as(&f, 0, n, NORMAL, 1, 10000), 0);
+    live(&f, 5 * SECOND); /* exactly half of the time: not yet */
+    ready(&f, 0, 1, 1);
+    assert_int_equal(mark_of(nth(&f, BROKER_CORE_JOB, 0)), 1);
+    done(&f, nth(&f, BROKER_CORE_JOB, 0));
+    f.now_us++;
+    assert_int_equal(submit_as(&f, 0, 5, NORMAL, 1, 10000), 0);
+    ready(&f, 0, 1, 1);
+    assert_int_equal(mark_of(nth(&f, BROKER_CORE_JOB, 1)), 5);
+    fail_job(&f, nth(&f, BROKER_CORE_JOB, 1), true);
+    assert_int_equal(submit_as(&f, 0, 6, NORMAL, 1, 10000), 0);
+    ready(&f, 0, 1, 1); /* what was begun goes on before anything new */
+    assert_int_equal(mark_of(nth(&f, BROKER_CORE_JOB, 2)), 5);
+    done(&f, nth(&f, BROKER_CORE_JOB, 2));
+    assert_int_equal(broker_core_counters(f.core)->jobs_newest_first, 1);
+    live(&f, 5 * SECOND - 1); /* 2, 3 and 4 are over: 6 is the oldest now */
+    assert_int_equal(submit_as(&f, 0, 7, NORMAL, 1, 10000), 0);
+    ready(&f, 0, 1, 1);
+    assert_int_equal(mark_of(nth(&f, BROKER_CORE_JOB, 3)), 6);
+    close_core(&f);
+}
+
+static void a_hundred_percent_keeps_the_order_of_arrival(void **state)
+{
+    struct fixture f;
+    (void)state;
+    prepare(&f);
+    f.limits.newest_first_percent = 100;
+    open_core(&f);
+    hello(&f, 0);
+    enlist(&f, 0, 1, 1);
+    for (unsigned n = 1; n <= 3; n++)
+        assert_int_equal(submit_as(&f, 0, n, NORMAL, 1, 4000), 0);
+    live(&f, 4 * SECOND - 1);
+    ready(&f, 0, 1, 1);
+    assert_int_equal(mark_of(nth(&f, BROKER_CORE_JOB, 0)), 1);
+    close_core(&f);
+}
+
+static void the_batch_lane_gets_its_share_under_overload_too(void **state)
+{
+    struct fixture f;
+    unsigned batch = 0;
+    (void)state;
+    prepare(&f);
+    f.limits.batch_share = 4;
+    open_core(&f);
+    hello(&f, 0);
+    enlist(&f, 0, 1, 1);
+    for (unsigned n = 0; n < 20; n++) {
+        assert_int_equal(submit_as(&f, 0, 100 + n, BATCH, 1, 8000), 0);
+        assert_int_equal(submit_as(&f, 0, 200 + n, HIGH, 1, 8000), 0);
+    }
+    live(&f, 4500 * MS);
+    for (unsigned n = 0; n < 12; n++) {
+        ready(&f, 0, 1, 1);
+        const struct broker_core_action *job = nth(&f, BROKER_CORE_JOB, n);
+        if (mark_of(job) < 200)
+            assert_int_equal(mark_of(job), 119 - batch++);
+        done(&f, job);
+    }
+    assert_int_equal(batch, 3);
+    close_core(&f);
+}
+
+/* A worker that ends a job each `ms`; then it is busy with one more. */
+static void learn(struct fixture *f, unsigned ms)
+{
+    hello(f, 0);
+    enlist(f, 0, 1, 1);
+    for (unsigned n = 0; n < 40; n++) {
+        submit(f, n);
+        ready(f, 0, 1, 1);
+        const struct broker_core_action job = *nth(f, BROKER_CORE_JOB, 0);
+        f->now_us += ms * MS;
+        done(f, &job);
+        stay_heard(f);
+        clear(f);
+    }
+    submit(f, 99);
+    ready(f, 0, 1, 1);
+    clear(f);
+}
+
+static void what_cannot_end_in_its_time_is_refused_on_arrival(void **state)
+{
+    struct fixture f;
+    (void)state;
+    prepare(&f);
+    open_core(&f);
+    learn(&f, 200);
+    /* Nothing waits: whatever the time, it is taken. */
+    assert_int_equal(submit_as(&f, 0, 100, NORMAL, 1, 10), 0);
+    for (unsigned n = 1; n < 9; n++)
+        assert_int_equal(submit_as(&f, 0, 100 + n, NORMAL, 1, 0), 0);
+    clear(&f);
+    assert_int_not_equal(submit_as(&f, 0, 200, NORMAL, 1, 1999), 0); /* the tenth */
+    const struct broker_core_action *no = nth(&f, BROKER_CORE_REJECT, 0);
+    assert_int_equal(no->status, PROTO_STATUS_FULL);
+    assert_int_equal(no->limit, 1999);
+    assert_int_equal(no->actual, 2000);
+    assert_in_range(no->retry_after_ms, 1800, 2200);
+    assert_int_equal(submit_as(&f, 0, 201, NORMAL, 1, 2000), 0);
+    assert_int_equal(submit_as(&f, 0, 202, HIGH, 1, 10), 0); /* nobody before it */
+    clear(&f);
+    assert_int_not_equal(submit_as(&f, 0, 203, HIGH, 1, 399), 0);
+    close_core(&f);
+}
+
+static void the_forecast_knows_the_batch_lanes_share(void **state)
+{
+    struct fixture f;
+    (void)state;
+    prepare(&f);
+    f.limits.batch_share = 5;
+    f.limits.client_jobs = 1000;
+    open_core(&f);
+    learn(&f, 100);
+    for (unsigned n = 0; n < 20; n++)
+        assert_int_equal(submit_as(&f, 0, 100 + n, HIGH, 1, 0), 0);
+    /* 20 before it, then itself. */
+    assert_int_not_equal(submit_as(&f, 0, 200, NORMAL, 1, 2099), 0);
+    assert_int_equal(submit_as(&f, 0, 201, BATCH, 1, 2100), 0);
+    /* One waits in the batch lane: its turn is one in five. */
+    assert_int_not_equal(submit_as(&f, 0, 202, BATCH, 1, 599), 0);
+    assert_int_equal(submit_as(&f, 0, 203, BATCH, 1, 600), 0);
+    /* 20 before it, and two of the batch lane between them. */
+    assert_int_not_equal(submit_as(&f, 0, 204, NORMAL, 1, 2299), 0);
+    assert_int_equal(submit_as(&f, 0, 205, NORMAL, 1, 2300), 0);
+    close_core(&f);
+}
+
+static void nothing_is_forecast_from_a_few_ends(void **state)
+{
+    struct fixture f;
+    (void)state;
+    prepare(&f);
+    open_core(&f);
+    hello(&f, 0);
+    enlist(&f, 0, 1, 1);
+    for (unsigned n = 0; n < BROKER_CORE_ENDS_MIN - 1; n++) {
+        submit(&f, n);
+        ready(&f, 0, 1, 1);
+        const struct broker_core_action job = *nth(&f, BROKER_CORE_JOB, 0);
+        start(&f, &job);
+        live(&f, 3 * SECOND);
+        done(&f, &job);
+        clear(&f);
+    }
+    for (unsigned n = 0; n < 9; n++)
+        assert_int_equal(submit_as(&f, 0, 100 + n, NORMAL, 1, 10), 0);
+    close_core(&f);
+}
+
+static void an_attempt_that_stood_still_is_an_end_too(void **state)
+{
+    struct fixture f;
+    (void)state;
+    prepare(&f);
+    open_core(&f);
+    hello(&f, 0);
+    enlist(&f, 0, 1, 1);
+    submit(&f, 99); /* there is always one that waits */
+    for (unsigned n = 0; n < BROKER_CORE_ENDS_MIN; n++) {
+        assert_int_equal(look_at(&f).job_interval_us, 0);
+        submit(&f, n);
+        clear(&f);
+        ready(&f, 0, 1, 1);
+        start(&f, nth(&f, BROKER_CORE_JOB, 0));
+        live(&f, f.limits.lease_us);
+    }
+    assert_in_range(look_at(&f).job_interval_us, 4 * SECOND, 6 * SECOND);
+    close_core(&f);
+}
+
+static int submit_cost(struct fixture *f, unsigned n, uint8_t priority, uint64_t cost)
+{
+    struct broker_core_request request = {.id = id_of(n),
+                                          .service = "extract",
+                                          .priority = priority,
+                                          .cost_bytes = cost,
+                                          .payload = &marks[n]};
+    return broker_core_submit(f->core, 0, &request, f->now_us);
+}
+
+static uint64_t cost_now(struct fixture *f)
+{
+    struct broker_core_view view;
+    broker_core_look(f->core, &view);
+    return view.cost;
+}
+
+static void open_with_memory(struct fixture *f, uint64_t budget)
+{
+    prepare(f);
+    f->limits.memory_budget = budget;
+    open_core(f);
+    hello(f, 0);
+    enlist(f, 0, 8, 8);
+    ready(f, 0, 8, 8);
+}
+
+static void jobs_at_slots_stay_inside_the_memory_budget(void **state)
+{
+    struct fixture f;
+    (void)state;
+    open_with_memory(&f, 1000);
+    assert_int_equal(submit_cost(&f, 1, NORMAL, 600), 0);
+    assert_int_equal(submit_cost(&f, 2, NORMAL, 400), 0); /* just fits */
+    assert_int_equal(submit_cost(&f, 3, NORMAL, 1), 0);
+    assert_int_equal(submit_cost(&f, 4, NORMAL, 0), 0);
+    assert_int_equal(count_of(&f, BROKER_CORE_JOB), 2);
+    assert_int_equal(cost_now(&f), 1000);
+    done(&f, nth(&f, BROKER_CORE_JOB, 1));
+    assert_int_equal(count_of(&f, BROKER_CORE_JOB), 4);
+    assert_int_equal(cost_now(&f), 601);
+    fail_job(&f, nth(&f, BROKER_CORE_JOB, 0), false);
+    done(&f, nth(&f, BROKER_CORE_JOB, 2));
+    done(&f, nth(&f, BROKER_CORE_JOB, 3));
+    assert_int_equal(cost_now(&f), 0);
+    close_core(&f);
+}
+
+static void a_job_larger_than_the_budget_runs_alone(void **state)
+{
+    struct fixture f;
+    (void)state;
+    open_with_memory(&f, 1000);
+    assert_int_equal(submit_cost(&f, 1, NORMAL, 1), 0);
+    assert_int_equal(submit_cost(&f, 2, NORMAL, UINT64_MAX), 0);
+    assert_int_equal(submit_cost(&f, 3, NORMAL, 0), 0);
+    assert_int_equal(count_of(&f, BROKER_CORE_JOB), 1);
+    done(&f, nth(&f, BROKER_CORE_JOB, 0));
+    assert_int_equal(count_of(&f, BROKER_CORE_JOB), 2);
+    assert_int_equal(mark_of(nth(&f, BROKER_CORE_JOB, 1)), 2);
+    done(&f, nth(&f, BROKER_CORE_JOB, 1));
+    assert_int_equal(count_of(&f, BROKER_CORE_JOB), 3);
+    close_core(&f);
+}
+
+static void an_aborted_job_keeps_its_memory_until_its_slot_is_accounted_for(void **state)
+{
+    struct fixture f;
+    (void)state;
+    open_with_memory(&f, 1000);
+    assert_int_equal(submit_cost(&f, 1, NORMAL, 900), 0);
+    assert_int_equal(submit_cost(&f, 2, NORMAL, 200), 0);
+    struct proto_id first = id_of(1);
+    assert_int_equal(broker_core_cancel(f.core, 0, &first, f.now_us), 0);
+    assert_int_equal(cost_now(&f), 900);
+    assert_int_equal(count_of(&f, BROKER_CORE_JOB), 1);
+    ready(&f, 0, 8, 8);
+    assert_int_equal(count_of(&f, BROKER_CORE_JOB), 2);
+    assert_int_equal(cost_now(&f), 200);
+    struct proto_id second = id_of(2);
+    assert_int_equal(broker_core_cancel(f.core, 0, &second, f.now_us), 0);
+    broker_core_worker_bye(f.core, 0, f.now_us);
+    assert_int_equal(cost_now(&f), 0);
+    close_core(&f);
+}
+
+static void a_service_without_slots_needs_no_memory_budget(void **state)
+{
+    struct fixture f;
+    struct broker_core_offer offer = {.service = "cache"};
+    struct broker_core_request request = {
+        .id = id_of(9), .service = "cache", .cost_bytes = 5000};
+    (void)state;
+    open_with_memory(&f, 1000);
+    assert_int_equal(broker_core_register(f.core, 1, &offer, f.now_us), 0);
+    ready(&f, 1, 4, 0);
+    assert_int_equal(submit_cost(&f, 1, NORMAL, 1000), 0);
+    assert_int_equal(broker_core_submit(f.core, 0, &request, f.now_us), 0);
+    assert_int_equal(count_of(&f, BROKER_CORE_JOB), 2);
+    assert_int_equal(cost_now(&f), 1000);
+    done(&f, nth(&f, BROKER_CORE_JOB, 1));
+    assert_int_equal(cost_now(&f), 1000);
+    close_core(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -131,6 +421,17 @@ int main(void)
         cmocka_unit_test(a_second_attempt_uses_the_same_worker_only_when_alone),
         cmocka_unit_test(a_late_clock_lets_no_expired_job_through),
         cmocka_unit_test(retry_after_follows_the_rate_at_which_jobs_end),
+        cmocka_unit_test(an_overloaded_lane_is_served_from_its_other_end),
+        cmocka_unit_test(a_hundred_percent_keeps_the_order_of_arrival),
+        cmocka_unit_test(the_batch_lane_gets_its_share_under_overload_too),
+        cmocka_unit_test(what_cannot_end_in_its_time_is_refused_on_arrival),
+        cmocka_unit_test(the_forecast_knows_the_batch_lanes_share),
+        cmocka_unit_test(nothing_is_forecast_from_a_few_ends),
+        cmocka_unit_test(an_attempt_that_stood_still_is_an_end_too),
+        cmocka_unit_test(jobs_at_slots_stay_inside_the_memory_budget),
+        cmocka_unit_test(a_job_larger_than_the_budget_runs_alone),
+        cmocka_unit_test(an_aborted_job_keeps_its_memory_until_its_slot_is_accounted_for),
+        cmocka_unit_test(a_service_without_slots_needs_no_memory_budget),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
