@@ -8,6 +8,24 @@
 
 const char *const sim_service_names[SIM_SERVICES] = {"extract", "cache"};
 
+void sim_shadow_restart(struct sim_shadow *shadow, struct broker_core *core)
+{
+    shadow->core = core;
+    while (shadow->opened > 0) {
+        struct sim_record *record = &shadow->records[shadow->open[--shadow->opened]];
+        MUST(!record->final, "request %u ended and was open", record->index);
+        record->place = SIM_LOST;
+    }
+    memset(shadow->client_open, 0, sizeof(shadow->client_open));
+    memset(shadow->workers, 0, sizeof(shadow->workers));
+    memset(shadow->sources, 0, sizeof(shadow->sources));
+    memset(shadow->workerless_us, 0, sizeof(shadow->workerless_us));
+    memset(shadow->since_batch, 0, sizeof(shadow->since_batch));
+    memset(shadow->keys, 0, sizeof(shadow->keys));
+    memset(shadow->budgets, 0, sizeof(shadow->budgets));
+    shadow->restarts++;
+}
+
 void sim_shadow_hello(struct sim_shadow *shadow, uint32_t client)
 {
     shadow->client_open[client] = true;
@@ -563,7 +581,7 @@ void sim_shadow_check(struct sim_shadow *shadow)
     }
 }
 
-void sim_shadow_check_end(struct sim_shadow *shadow)
+void sim_shadow_check_end(struct sim_shadow *shadow, bool at_rest)
 {
     struct broker_core_view all;
 
@@ -571,8 +589,17 @@ void sim_shadow_check_end(struct sim_shadow *shadow)
     MUST(all.jobs == 0 && all.bytes == 0, "%u jobs never ended", all.jobs);
     for (uint32_t i = 0; i < shadow->count; i++) {
         const struct sim_record *record = &shadow->records[i];
-        MUST(record->place == SIM_ENDED || record->place == SIM_REFUSED,
+        MUST(record->place == SIM_ENDED || record->place == SIM_REFUSED ||
+                 record->place == SIM_LOST,
              "request %u is left in place %d", i, record->place);
+        /* Once given up or submitted again, it cannot end as itself any more. */
+        MUST(record->place != SIM_LOST || (!record->final && !record->released),
+             "request %u was lost with the broker and ended", i);
+        MUST(record->place == SIM_LOST || (record->again == 0 && !record->given_up),
+             "request %u ended and was submitted again", i);
+        MUST(record->place != SIM_LOST || !at_rest || record->again != 0 ||
+                 record->given_up || shadow->count == SIM_RECORDS,
+             "request %u was lost with the broker, and nobody asked again", i);
         MUST(record->place != SIM_ENDED || record->released, "payload %u leaked", i);
     }
 }

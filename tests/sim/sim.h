@@ -30,7 +30,15 @@ bool sim_chance(struct sim_random *random, unsigned permille);
 
 /* ---- the shadow: what must hold, from the outside ---- */
 
-enum sim_place { SIM_NEW, SIM_REFUSED, SIM_QUEUED, SIM_SENT, SIM_RUNNING, SIM_ENDED };
+enum sim_place {
+    SIM_NEW,
+    SIM_REFUSED,
+    SIM_QUEUED,
+    SIM_SENT,
+    SIM_RUNNING,
+    SIM_ENDED,
+    SIM_LOST /* it was open when the broker died */
+};
 
 /* One request; its address is the payload handle. */
 struct sim_record {
@@ -44,6 +52,8 @@ struct sim_record {
     uint64_t worker_session, tried; /* sessions of workers: now, last */
     uint64_t sent_us, started_us, alive_us, back_us;
     uint64_t order; /* of acceptance */
+    uint32_t again; /* LOST: the request that it was submitted as again; 0: none */
+    bool given_up;  /* LOST: its time was over before the client could */
     uint32_t key;
     uint64_t forecast_ms; /* when it was submitted: until its end, as things went */
     bool too_late;
@@ -97,11 +107,14 @@ struct sim_shadow {
     bool draining, expect_refusal, ticking;
     uint64_t checks, finals, refusals, dispatches, second_attempts;
     uint64_t unretried, newest_first, late_refusals, large_alone;
+    uint64_t restarts, resubmitted;
     uint64_t by_status[PROTO_STATUS_COUNT];
 };
 
 extern const char *const sim_service_names[SIM_SERVICES];
 
+/* The broker died, and `core` is the next one: no session, no request is known to it. */
+void sim_shadow_restart(struct sim_shadow *shadow, struct broker_core *core);
 /* What was said to the core, told before (`_will`) or after the call. */
 void sim_shadow_hello(struct sim_shadow *shadow, uint32_t client);
 void sim_shadow_client_gone(struct sim_shadow *shadow, uint32_t client);
@@ -131,8 +144,8 @@ void sim_shadow_forecast(const struct sim_shadow *shadow, struct sim_record *rec
 void sim_shadow_settle(struct sim_shadow *shadow);
 /* Everything that must hold between two events. */
 void sim_shadow_check(struct sim_shadow *shadow);
-/* Nothing is open any more. */
-void sim_shadow_check_end(struct sim_shadow *shadow);
+/* Nothing is open any more; `at_rest`: and every client has had its turn since. */
+void sim_shadow_check_end(struct sim_shadow *shadow, bool at_rest);
 
 /* Prints seed, time and message, and ends the process with status 1. */
 void sim_fail(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));
@@ -144,6 +157,7 @@ bool sim_verbose(void);
 struct sim_totals {
     uint64_t events, requests, finals, refusals, dispatches, second_attempts, checks;
     uint64_t unretried, quarantined, newest_first, late_refusals, large_alone;
+    uint64_t restarts, resubmitted;
     uint64_t by_status[PROTO_STATUS_COUNT];
 };
 

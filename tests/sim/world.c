@@ -135,142 +135,6 @@ void world_drain(struct world *world)
     }
 }
 
-static struct proto_id new_id(struct world *world, uint32_t index)
-{
-    struct proto_id id;
-    uint64_t random = sim_next(&world->random) | 1;
-
-    memset(&id, 0, sizeof(id));
-    memcpy(id.bytes, &index, sizeof(index));
-    memcpy(id.bytes + 8, &random, sizeof(random));
-    return id;
-}
-
-static void submit(struct world *world, uint32_t client)
-{
-    struct sim_shadow *shadow = &world->shadow;
-    struct sim_random *random = &world->random;
-    if (shadow->count == SIM_RECORDS)
-        return;
-
-    uint32_t index = shadow->count++;
-    struct sim_record *record = &shadow->records[index];
-    uint64_t large = shadow->limits.payload_bytes_max;
-    uint32_t budget_ms =
-        sim_chance(random, 100) ? 0 : (uint32_t)sim_range(random, 1, 20000);
-    *record = (struct sim_record){
-        .index = index,
-        .client = client,
-        .session = shadow->client_session[client],
-        .service = (uint32_t)sim_chance(random, 300),
-        .priority = (uint32_t)sim_range(random, 0, 2),
-        .bytes = sim_range(random, 0, sim_chance(random, 20) ? 2 * large : large / 4),
-        .id = new_id(world, index),
-        .key = (uint32_t)sim_range(random, 0, SIM_KEYS),
-        .worker = BROKER_CORE_NONE,
-        .accepted_us = world->now_us,
-        .cost = sim_chance(random, 200) ? 0 : sim_range(random, 1, 1000),
-    };
-    if (sim_chance(random, 10)) /* larger than any budget, or a lie */
-        record->cost = sim_range(random, 5000, 1ull << 39);
-    uint64_t budget_us = budget_ms == 0 ? shadow->limits.request_us : 1000ull * budget_ms;
-    record->deadline_us = world->now_us + (budget_us < shadow->limits.request_max_us
-                                               ? budget_us
-                                               : shadow->limits.request_max_us);
-    struct broker_core_request request = {
-        .id = record->id,
-        .service = sim_service_names[record->service],
-        .priority = (uint8_t)record->priority,
-        .budget_ms = budget_ms,
-        .bytes = record->bytes,
-        .cost_bytes = record->cost,
-        .payload = record,
-    };
-    uint8_t key[BROKER_CORE_KEY_BYTES];
-    memset(key, (int)record->key, sizeof(key));
-    if (record->key < SIM_KEYS)
-        request.key = key;
-    if (sim_chance(random, 10))
-        request.service = "Not A Name";
-    sim_shadow_forecast(shadow, record);
-    int err = broker_core_submit(world->core, client, &request, world->now_us);
-    if (err != 0 && err != -EAGAIN)
-        sim_fail("SUBMIT in an open session: %d", err);
-    world_drain(world);
-    if ((err == 0) == (record->place == SIM_REFUSED || record->place == SIM_NEW))
-        sim_fail("SUBMIT says %d, but request %u is in place %d", err, index,
-                 record->place);
-}
-
-static struct sim_record *any_of(struct world *world, uint32_t client)
-{
-    struct sim_shadow *shadow = &world->shadow;
-    if (shadow->opened == 0)
-        return NULL;
-    struct sim_record *record =
-        &shadow->records[shadow->open[sim_range(&world->random, 0, shadow->opened - 1)]];
-    return record->client == client ? record : NULL;
-}
-
-static void cancel(struct world *world, uint32_t client)
-{
-    struct sim_record *record = any_of(world, client);
-
-    if (record == NULL)
-        return;
-    if (broker_core_cancel(world->core, client, &record->id, world->now_us) != 0)
-        sim_fail("CANCEL of request %u, which is open, found nothing", record->index);
-    world_drain(world);
-    if (record->place != SIM_ENDED)
-        sim_fail("request %u was cancelled and did not end", record->index);
-}
-
-static void repeat(struct world *world, uint32_t client)
-{
-    struct sim_record *record = any_of(world, client);
-
-    if (record == NULL)
-        return;
-    world->shadow.expect_refusal = true;
-    struct broker_core_request request = {.id = record->id, .service = "extract"};
-    if (broker_core_submit(world->core, client, &request, world->now_us) != -EAGAIN &&
-        !world->shadow.draining)
-        sim_fail("an id that is open was accepted again");
-    world_drain(world);
-    world->shadow.expect_refusal = false;
-}
-
-static void client_act(struct world *world, uint32_t client)
-{
-    struct sim_random *random = &world->random;
-    uint64_t dice = sim_range(random, 0, 999);
-
-    if (world->silent_until_us[client] > world->now_us)
-        return;
-    if (!world->shadow.client_open[client]) {
-        sim_shadow_hello(&world->shadow, client);
-        if (broker_core_hello(world->core, client, world->now_us) != 0)
-            sim_fail("HELLO was refused");
-    } else if (world->calm && dice < 50) {
-        submit(world, client);
-    } else if (world->calm || dice < world->idle) {
-        broker_core_client_heard(world->core, client, world->now_us);
-    } else if (dice < 860) {
-        for (uint64_t n = sim_range(random, 1, sim_chance(random, 50) ? 40 : 3); n > 0;
-             n--)
-            submit(world, client);
-    } else if (dice < 930) {
-        cancel(world, client);
-    } else if (dice < 970) {
-        repeat(world, client);
-    } else if (dice < 975) {
-        sim_shadow_client_gone(&world->shadow, client);
-        broker_core_client_bye(world->core, client, world->now_us);
-    } else if (dice < 980) {
-        world->silent_until_us[client] = world->now_us + sim_range(random, 0, 6000000);
-    }
-}
-
 static void scale(struct world *world)
 {
     struct sim_random *random = &world->random;
@@ -300,6 +164,12 @@ static void scale(struct world *world)
                          until_us);
 }
 
+/* Of a core that will be gone. */
+static void add_counters(struct world *world)
+{
+    world->quarantined += broker_core_counters(world->core)->keys_quarantined;
+}
+
 static void pardon(struct world *world)
 {
     uint32_t key = (uint32_t)sim_range(&world->random, 0, 3 * SIM_KEYS);
@@ -312,12 +182,37 @@ static void pardon(struct world *world)
             world->shadow.keys[i].kills = 0;
 }
 
+/* Killed, and after a while started again; who speaks then is told that it has no
+ * session. Frames that the old one sent are still on their way. */
+static void restart_broker(struct world *world)
+{
+    struct sim_shadow *shadow = &world->shadow;
+
+    add_counters(world);
+    broker_core_free(world->core);
+    shadow->limits.epoch = sim_next(&world->random);
+    shadow->limits.hash_seed = sim_next(&world->random);
+    world->core = broker_core_new(&shadow->limits);
+    if (world->core == NULL)
+        sim_fail("out of memory");
+    memset(world->owner, 0, sizeof(world->owner));
+    world->unsents = 0;
+    world->down_until_us = world->now_us + sim_range(&world->random, 0, 3000000);
+    sim_shadow_restart(shadow, world->core);
+}
+
 static void chaos(struct world *world)
 {
     struct sim_random *random = &world->random;
     uint32_t index = (uint32_t)sim_range(random, 0, world->machines - 1);
     struct world_machine *machine = &world->machine[index];
 
+    if (world->down_until_us > world->now_us)
+        return;
+    if (sim_chance(random, world->restart)) {
+        restart_broker(world);
+        return;
+    }
     switch (sim_range(random, 0, 9)) {
     case 0:
         machine_die(world, index, sim_chance(random, 500));
@@ -367,7 +262,8 @@ static void happen(struct world *world, const struct world_event *event)
         world_schedule(world, again);
         break;
     case WORLD_TO_BROKER:
-        deliver_frame(world, event);
+        if (world->down_until_us <= world->now_us)
+            deliver_frame(world, event);
         break;
     case WORLD_TO_WORKER:
         machine_receive(world, event);
@@ -495,6 +391,7 @@ static void begin(struct world *world, uint64_t seed)
     world->idle = (unsigned)sim_range(random, 100, 850);
     world->work = sim_range(random, 1, 40);
     world->crash = (unsigned)sim_range(random, 0, 100);
+    world->restart = sim_chance(random, 500) ? 0 : (unsigned)sim_range(random, 1, 150);
     for (uint32_t i = 0; i < world->clients; i++)
         world_schedule(
             world,
@@ -513,9 +410,11 @@ static void finish(struct world *world)
     world->loss = world->doubled = 0;
     broker_core_drain(world->core);
     world->shadow.draining = true;
-    if (sim_chance(&world->random, 500)) {
+    bool at_rest = sim_chance(&world->random, 500);
+    if (at_rest) {
         uint64_t limit_us = world->now_us + world->shadow.limits.request_max_us;
-        while (world->shadow.opened > 0) {
+        uint64_t rest_us = world->now_us + 10000000; /* silences and outages are over */
+        while (world->shadow.opened > 0 || world->now_us < rest_us) {
             step(world);
             if (world->now_us > limit_us)
                 sim_fail("requests wait for ever");
@@ -524,7 +423,7 @@ static void finish(struct world *world)
         broker_core_stop(world->core, world->now_us);
         world_drain(world);
     }
-    sim_shadow_check_end(&world->shadow);
+    sim_shadow_check_end(&world->shadow, at_rest);
 }
 
 static void add_up(const struct world *world, uint64_t events, struct sim_totals *totals)
@@ -541,7 +440,9 @@ static void add_up(const struct world *world, uint64_t events, struct sim_totals
     totals->newest_first += shadow->newest_first;
     totals->late_refusals += shadow->late_refusals;
     totals->large_alone += shadow->large_alone;
-    totals->quarantined += broker_core_counters(world->core)->keys_quarantined;
+    totals->quarantined += world->quarantined;
+    totals->restarts += shadow->restarts;
+    totals->resubmitted += shadow->resubmitted;
     totals->checks += shadow->checks;
     for (int i = 0; i < PROTO_STATUS_COUNT; i++)
         totals->by_status[i] += shadow->by_status[i];
@@ -556,6 +457,7 @@ void sim_run(uint64_t seed, uint64_t events, struct sim_totals *totals)
     for (uint64_t i = 0; i < events; i++)
         step(&world);
     finish(&world);
+    add_counters(&world);
     add_up(&world, events, totals);
     broker_core_free(world.core);
     free(world.heap);

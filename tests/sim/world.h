@@ -66,6 +66,9 @@ struct world {
     uint64_t pace_us;                    /* most between two acts of a client */
     uint64_t work;                       /* most that a job takes, in pace_us */
     uint64_t silent_until_us[SIM_CLIENTS];
+    unsigned restart;       /* permille of the chaos */
+    uint64_t down_until_us; /* the broker */
+    uint64_t quarantined;   /* counted by brokers that died */
     struct world_machine machine[SIM_MACHINES];
     struct {
         bool used;
@@ -77,6 +80,9 @@ struct world {
 void world_schedule(struct world *world, struct world_event event);
 /* Take all actions, show them to the shadow, and let them act on the world. */
 void world_drain(struct world *world);
+
+/* clients.c */
+void client_act(struct world *world, uint32_t client);
 
 /* machine.c */
 void machine_boot(struct world *world, uint32_t index);
