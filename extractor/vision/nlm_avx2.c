@@ -24,9 +24,10 @@ struct table {
     vec limit, bias;
 };
 
-/* The same for wide: four digits of 3 bits. */
+/* The same for wide: four digits of 3 bits, or five. */
 struct wide_table {
-    __m256 digit[4];
+    __m256 digit[5];
+    bool five;
     vec end; /* the first distance without a weight */
 };
 
@@ -34,9 +35,10 @@ static bool wide_table_make(struct wide_table *table, const struct vision_nlm_pl
 {
     struct vision_nlm_digits digits;
 
-    if (!vision_nlm_digits_make(&digits, plan, 4, 3))
+    table->five = plan->weight_last > 1u << 12;
+    if (!vision_nlm_digits_make(&digits, plan, table->five ? 5 : 4, 3))
         return false;
-    for (int d = 0; d < 4; d++)
+    for (int d = 0; d < 5; d++)
         table->digit[d] = _mm256_loadu_ps(digits.factor[d]);
     table->end = _mm256_set1_epi32((int)plan->weight_last);
     return true;
@@ -151,7 +153,7 @@ static inline vec v_wide_weights(const struct wide_table *t, vec i)
 {
     __m256 product = _mm256_permutevar8x32_ps(t->digit[0], i);
 
-    for (int d = 1; d < 4; d++)
+    for (int d = 1; d < (t->five ? 5 : 4); d++)
         product = _mm256_mul_ps(
             product, _mm256_permutevar8x32_ps(t->digit[d], _mm256_srli_epi32(i, 3 * d)));
     return _mm256_and_si256(_mm256_cvtps_epi32(product), _mm256_cmpgt_epi32(t->end, i));

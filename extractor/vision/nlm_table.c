@@ -92,14 +92,22 @@ static float product_of(float *const *factors, unsigned count)
     return nearbyintf(product);
 }
 
-/* The number of wrong entries, and one of them. */
+/* Entries with the value `value` in the bits `mask` of j; all when both are 0. */
+struct subset {
+    unsigned mask, value;
+};
+
+/* The number of wrong entries of a subset, and one of them. */
 static unsigned wrong_entries(struct vision_nlm_digits *digits,
-                              const struct vision_nlm_plan *plan, unsigned *which)
+                              const struct vision_nlm_plan *plan, struct subset of,
+                              unsigned *which)
 {
     float *factors[VISION_NLM_DIGITS_MAX];
     unsigned wrong = 0;
 
     for (unsigned i = 0; i < digits->entries; i++) {
+        if (((i + digits->bias) & of.mask) != of.value)
+            continue;
         factors_of(digits, i, factors);
         if (product_of(factors, digits->count) != (float)plan->weight[i]) {
             *which = i;
@@ -109,21 +117,25 @@ static unsigned wrong_entries(struct vision_nlm_digits *digits,
     return wrong;
 }
 
-/* A product can lie so near to a half that its own rounding decides. Move one of its
- * factors by a few units in the last place to where fewer entries are wrong. */
+/* A product can lie so near to a half that its own rounding decides. Move one of the
+ * factors of the entry `which` by a few units in the last place to where fewer are wrong;
+ * only entries with the same factor change. */
 static bool nudge(struct vision_nlm_digits *digits, const struct vision_nlm_plan *plan,
-                  unsigned which, unsigned wrong)
+                  unsigned which)
 {
     float *factors[VISION_NLM_DIGITS_MAX];
-    unsigned ignored;
+    unsigned ignored, mask;
 
     factors_of(digits, which, factors);
     const bool low = product_of(factors, digits->count) < (float)plan->weight[which];
-    for (unsigned d = 0; d < digits->count; d++) {
+    for (unsigned d = 0, at = 0; d < digits->count; at += digits->bits[d++]) {
+        mask = ((1u << digits->bits[d]) - 1) << at;
+        const struct subset same = {mask, (which + digits->bias) & mask};
+        const unsigned wrong = wrong_entries(digits, plan, same, &ignored);
         const float before = *factors[d];
         for (int ulp = 0; ulp < NUDGE_ULPS_MAX; ulp++) {
             *factors[d] = nextafterf(*factors[d], low ? INFINITY : 0);
-            if (wrong_entries(digits, plan, &ignored) < wrong)
+            if (wrong_entries(digits, plan, same, &ignored) < wrong)
                 return true;
         }
         *factors[d] = before;
@@ -145,14 +157,14 @@ static bool digits_fill(struct vision_nlm_digits *digits,
             const double j = (double)(i << at) - (top ? digits->bias : 0);
             digits->factor[d][i] = (float)((top ? plan->one : 1) * exp(-plan->decay * j));
         }
-    for (int i = 0; i < NUDGES_MAX; i++) {
-        unsigned which = 0, wrong = wrong_entries(digits, plan, &which);
+    for (;;) { /* every turn leaves fewer wrong */
+        unsigned which = 0;
+        const unsigned wrong = wrong_entries(digits, plan, (struct subset){0, 0}, &which);
         if (wrong == 0)
             return true;
-        if (!nudge(digits, plan, which, wrong))
+        if (wrong > NUDGES_MAX || !nudge(digits, plan, which))
             return false;
     }
-    return false;
 }
 
 bool vision_nlm_digits_make(struct vision_nlm_digits *digits,

@@ -32,7 +32,7 @@ struct vision_nlm_words {
  * j = i + bias, from the lowest digit up, rounded at every step and at last to an
  * integer, half to even. Digit d has bits[d] bits.
  */
-#define VISION_NLM_DIGITS_MAX 4
+#define VISION_NLM_DIGITS_MAX 5
 struct vision_nlm_digits {
     _Alignas(64) float factor[VISION_NLM_DIGITS_MAX][32];
     unsigned bits[VISION_NLM_DIGITS_MAX], count;
@@ -58,7 +58,7 @@ bool vision_nlm_floats_make(struct vision_nlm_floats *floats,
 /* For all distances that have a weight, at most VISION_NLM_DIGITS_ENTRIES_MAX of them;
  * what lies beyond is for the caller to make 0. `count` digits of `bits` bits each.
  * Weights have no bound but that of floats. */
-#define VISION_NLM_DIGITS_ENTRIES_MAX 4096
+#define VISION_NLM_DIGITS_ENTRIES_MAX 16384
 bool vision_nlm_digits_make(struct vision_nlm_digits *digits,
                             const struct vision_nlm_plan *plan, unsigned count,
                             unsigned bits);
