@@ -27,7 +27,7 @@
 #define QUANTUM       512.0f
 #define LANES         16 /* of sums: what the widest vector adds at once */
 
-void sift_windows_init(struct sift_windows *w)
+void vision_sift_windows_init(struct sift_windows *w)
 {
     double angles[VISION_SIFT_CELLS];
 
@@ -54,7 +54,7 @@ static size_t patch_reach(double scale)
     return (size_t)(SIFT_PATCH_SIGMAS * scale) + 2;
 }
 
-size_t sift_patch_floats(const struct sift_stream *s)
+size_t vision_sift_patch_floats(const struct sift_stream *s)
 {
     const size_t side = 2 * (size_t)s->reach_px + 4;
     return side * side + VISION_SIFT_PAD;
@@ -235,9 +235,9 @@ static void describe(const struct sift_points *p, struct vision_sift_grid grid,
     quantise(out, raw, p->params->norm);
 }
 
-size_t sift_describe(const struct sift_points *p, const struct sift_octave *o,
-                     const struct sift_point *point,
-                     struct vision_feature out[SIFT_ANGLES_MAX])
+size_t vision_sift_describe(const struct sift_points *p, const struct sift_octave *o,
+                            const struct sift_point *point,
+                            struct vision_feature out[SIFT_ANGLES_MAX])
 {
     const struct vision_sift_grid grid = grid_round(p, o, point);
     float radians[SIFT_ANGLES_MAX] = {0};

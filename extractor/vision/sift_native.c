@@ -54,19 +54,20 @@ struct work {
 
 static size_t arena_bytes(struct sift_stream *s)
 {
-    return sift_stream_lay_out(s, NULL) + sizeof(float) * sift_patch_floats(s);
+    return vision_sift_stream_lay_out(s, NULL) +
+           sizeof(float) * vision_sift_patch_floats(s);
 }
 
 /* ---- the whole ---- */
 
 static int work_run(struct work *w, const struct vision_image *image, char *arena)
 {
-    size_t used = sift_stream_lay_out(&w->stream, arena);
+    size_t used = vision_sift_stream_lay_out(&w->stream, arena);
     w->points.patch = (float *)(void *)(arena + used);
-    w->stream.on_hit = sift_points_on_hit;
-    w->stream.on_rows = sift_points_on_rows;
+    w->stream.on_hit = vision_sift_points_on_hit;
+    w->stream.on_rows = vision_sift_points_on_rows;
     w->stream.arg = &w->points;
-    return sift_stream_run(&w->stream, image);
+    return vision_sift_stream_run(&w->stream, image);
 }
 
 static int work_in_arena(struct work *w, const struct vision_image *image)
@@ -91,17 +92,17 @@ int vision_sift_native(const struct vision_kernels *k, const struct vision_image
     if (w == NULL)
         return -ENOMEM;
 
-    sift_stream_init(&w->stream, image->width_px, image->height_px, params);
+    vision_sift_stream_init(&w->stream, image->width_px, image->height_px, params);
     w->stream.k = &k->sift;
     w->stream.control = control;
-    sift_points_init(&w->points, params, &w->stream);
+    vision_sift_points_init(&w->points, params, &w->stream);
 
     int err = w->stream.octaves > 0 ? work_in_arena(w, image) : 0;
     if (err == 0)
-        err = sift_points_rank(&w->points);
+        err = vision_sift_points_rank(&w->points);
     if (err == 0)
-        *out = sift_points_take(&w->points);
-    sift_points_free(&w->points);
+        *out = vision_sift_points_take(&w->points);
+    vision_sift_points_free(&w->points);
     free(w);
     return err;
 }
@@ -110,6 +111,6 @@ uint64_t vision_sift_native_memory_bytes(uint64_t width_px, uint64_t height_px,
                                          const struct vision_sift_params *params)
 {
     struct sift_stream s;
-    sift_stream_init(&s, (size_t)width_px, (size_t)height_px, params);
+    vision_sift_stream_init(&s, (size_t)width_px, (size_t)height_px, params);
     return sizeof(struct work) + arena_bytes(&s);
 }

@@ -9,17 +9,18 @@
 #define STEP_FEATURES 32 /* described between two looks at `cancel` */
 #define GROW_FIRST    1024
 
-void sift_points_init(struct sift_points *p, const struct vision_sift_params *params,
-                      struct sift_stream *stream)
+void vision_sift_points_init(struct sift_points *p,
+                             const struct vision_sift_params *params,
+                             struct sift_stream *stream)
 {
     *p = (struct sift_points){
         .params = params, .stream = stream, .limit = VISION_SIFT_FEATURES_MAX};
     if (params->max_features > 0 && params->max_features < p->limit)
         p->limit = params->max_features;
-    sift_windows_init(&p->windows);
+    vision_sift_windows_init(&p->windows);
 }
 
-void sift_points_free(struct sift_points *p)
+void vision_sift_points_free(struct sift_points *p)
 {
     for (size_t i = 0; i < SIFT_OCTAVES_MAX; i++)
         free(p->queues[i].items);
@@ -129,14 +130,15 @@ static bool is_inside(const struct sift_points *p, const struct sift_octave *o,
            y <= (float)(p->stream->height_px - 1);
 }
 
-int sift_points_on_hit(void *arg, struct sift_octave *o, size_t layer, size_t x, size_t y)
+int vision_sift_points_on_hit(void *arg, struct sift_octave *o, size_t layer, size_t x,
+                              size_t y)
 {
     struct sift_points *p = arg;
     struct sift_queue *q = queue_of(p, o);
     struct sift_point point;
 
-    if (!sift_refine(o, p->params, layer, x, y, &point) || !is_inside(p, o, &point) ||
-        is_beaten(p, point.response) || is_known(q, &point))
+    if (!vision_sift_refine(o, p->params, layer, x, y, &point) ||
+        !is_inside(p, o, &point) || is_beaten(p, point.response) || is_known(q, &point))
         return 0;
     void *items = q->items;
     int err = reserve(&items, &q->capacity, q->count, 1, sizeof point);
@@ -173,7 +175,7 @@ static int rank_order(const void *left, const void *right)
 }
 
 /* Sorts keys, since features are six times as large. */
-int sift_points_rank(struct sift_points *p)
+int vision_sift_points_rank(struct sift_points *p)
 {
     const size_t count = p->limit < p->count ? p->limit : p->count;
     struct ranked *ranked = malloc((p->count + 1) * sizeof *ranked); /* never of 0 */
@@ -200,7 +202,7 @@ int sift_points_rank(struct sift_points *p)
     return 0;
 }
 
-struct vision_features sift_points_take(struct sift_points *p)
+struct vision_features vision_sift_points_take(struct sift_points *p)
 {
     struct vision_features features = {p->items, p->count};
     p->items = NULL;
@@ -215,7 +217,7 @@ static int point_describe(struct sift_points *p, const struct sift_octave *o,
 {
 
     if (p->count >= 2 * p->limit + GROW_FIRST) {
-        int short_of = sift_points_rank(p);
+        int short_of = vision_sift_points_rank(p);
         if (short_of < 0)
             return short_of;
     }
@@ -224,7 +226,7 @@ static int point_describe(struct sift_points *p, const struct sift_octave *o,
     p->items = items;
     if (err < 0)
         return err;
-    size_t count = sift_describe(p, o, point, p->items + p->count);
+    size_t count = vision_sift_describe(p, o, point, p->items + p->count);
     for (size_t i = 0; i < count; i++) {
         struct vision_feature *f = &p->items[p->count++];
         f->x = place_px(p, o, point->x);
@@ -249,7 +251,7 @@ static void queue_trim(struct sift_queue *q, size_t scanned)
     memmove(q->items, q->items + gone, q->count * sizeof q->items[0]);
 }
 
-int sift_points_on_rows(void *arg, struct sift_octave *o)
+int vision_sift_points_on_rows(void *arg, struct sift_octave *o)
 {
     struct sift_points *p = arg;
     struct sift_queue *q = queue_of(p, o);

@@ -49,37 +49,39 @@ struct sift_points {
 };
 
 /* Floats that `patch` needs for a stream. */
-size_t sift_patch_floats(const struct sift_stream *s);
+size_t vision_sift_patch_floats(const struct sift_stream *s);
 
 /* Call first; then set `patch`. */
-void sift_points_init(struct sift_points *p, const struct vision_sift_params *params,
-                      struct sift_stream *stream);
-void sift_points_free(struct sift_points *p);
+void vision_sift_points_init(struct sift_points *p,
+                             const struct vision_sift_params *params,
+                             struct sift_stream *stream);
+void vision_sift_points_free(struct sift_points *p);
 
 /* The stream's callbacks; `arg` is a struct sift_points. 0, -ENOMEM or -ECANCELED. */
-int sift_points_on_hit(void *arg, struct sift_octave *o, size_t layer, size_t x,
-                       size_t y);
-int sift_points_on_rows(void *arg, struct sift_octave *o);
+int vision_sift_points_on_hit(void *arg, struct sift_octave *o, size_t layer, size_t x,
+                              size_t y);
+int vision_sift_points_on_rows(void *arg, struct sift_octave *o);
 
 /* Sort what is described into the order of sift.h, and cut it to the limit. 0 or -ENOMEM.
  */
-int sift_points_rank(struct sift_points *p);
+int vision_sift_points_rank(struct sift_points *p);
 
 /* The described features, from now on the caller's; items is not NULL. */
-struct vision_features sift_points_take(struct sift_points *p);
+struct vision_features vision_sift_points_take(struct sift_points *p);
 
 /* Refine the extremum at a sample; false when it is none. */
-bool sift_refine(const struct sift_octave *o, const struct vision_sift_params *params,
-                 size_t layer, size_t x, size_t y, struct sift_point *out);
+bool vision_sift_refine(const struct sift_octave *o,
+                        const struct vision_sift_params *params, size_t layer, size_t x,
+                        size_t y, struct sift_point *out);
 
 #define SIFT_ANGLES_MAX 4 /* orientations of one keypoint */
 
-void sift_windows_init(struct sift_windows *w);
+void vision_sift_windows_init(struct sift_windows *w);
 
 /* Fill `out`: orientations and descriptors of one keypoint, whose rows are there. Returns
  * how many; positions and responses are the caller's to fill in. */
-size_t sift_describe(const struct sift_points *p, const struct sift_octave *o,
-                     const struct sift_point *point,
-                     struct vision_feature out[SIFT_ANGLES_MAX]);
+size_t vision_sift_describe(const struct sift_points *p, const struct sift_octave *o,
+                            const struct sift_point *point,
+                            struct vision_feature out[SIFT_ANGLES_MAX]);
 
 #endif

@@ -170,8 +170,9 @@ static void sharpen(const struct cube *c, double offset[3])
         memcpy(offset, better, sizeof better);
 }
 
-bool sift_refine(const struct sift_octave *o, const struct vision_sift_params *params,
-                 size_t layer, size_t x, size_t y, struct sift_point *out)
+bool vision_sift_refine(const struct sift_octave *o,
+                        const struct vision_sift_params *params, size_t layer, size_t x,
+                        size_t y, struct sift_point *out)
 {
     const size_t layers = (size_t)params->octave_layers, from_y = y;
     struct cube c = cube_at(o, layer, x, y);

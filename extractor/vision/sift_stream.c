@@ -117,8 +117,8 @@ static void plan_octave(struct sift_stream *s, struct sift_octave *o, bool first
     }
 }
 
-void sift_stream_init(struct sift_stream *s, size_t width_px, size_t height_px,
-                      const struct vision_sift_params *params)
+void vision_sift_stream_init(struct sift_stream *s, size_t width_px, size_t height_px,
+                             const struct vision_sift_params *params)
 {
     const bool doubled = params->first_octave < 0;
     size_t w = doubled ? 2 * width_px : width_px;
@@ -155,7 +155,7 @@ static float *take(char *arena, size_t *used, size_t floats)
     return (float *)(void *)at;
 }
 
-size_t sift_stream_lay_out(struct sift_stream *s, char *arena)
+size_t vision_sift_stream_lay_out(struct sift_stream *s, char *arena)
 {
     size_t used = 0;
     if (s->octaves == 0)
@@ -351,7 +351,7 @@ static void double_row(struct sift_stream *s, struct sift_octave *o, size_t y, b
     in->done = last ? o->height : 2 * y + 1;
 }
 
-int sift_stream_run(struct sift_stream *s, const struct vision_image *image)
+int vision_sift_stream_run(struct sift_stream *s, const struct vision_image *image)
 {
     struct sift_octave *o = s->octave;
     const bool doubled = o->index < 0;

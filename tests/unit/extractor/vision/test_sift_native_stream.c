@@ -199,11 +199,11 @@ static void stream_is_its_planes(const struct vision_image *image,
     struct vision_kernels k;
 
     vision_kernels_init(&k, cpu);
-    sift_stream_init(s, image->width_px, image->height_px, params);
-    const size_t bytes = (sift_stream_lay_out(s, NULL) + 64) & ~(size_t)63;
+    vision_sift_stream_init(s, image->width_px, image->height_px, params);
+    const size_t bytes = (vision_sift_stream_lay_out(s, NULL) + 64) & ~(size_t)63;
     char *arena = aligned_alloc(64, bytes);
     memset(arena, 0, bytes);
-    sift_stream_lay_out(s, arena);
+    vision_sift_stream_lay_out(s, arena);
     space_init(&space, s, image);
     space_count(&space);
     s->k = &k.sift;
@@ -211,7 +211,7 @@ static void stream_is_its_planes(const struct vision_image *image,
     s->on_rows = on_rows;
     s->arg = &space;
     if (s->octaves > 0)
-        assert_int_equal(sift_stream_run(s, image), 0);
+        assert_int_equal(vision_sift_stream_run(s, image), 0);
     assert_int_equal(space.hits, space.hits_wanted);
     for (size_t o = 0; o < s->octaves; o++)
         for (size_t level = 0; level < s->octave[o].levels; level++)
