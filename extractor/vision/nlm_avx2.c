@@ -118,20 +118,26 @@ static inline vec v_turn(vec a)
     return _mm256_or_si256(_mm256_slli_epi32(a, 16), _mm256_srli_epi32(a, 16));
 }
 
-/* Eight weights. The digits begin at bit `at` of each lane; look-ups ignore what is above
- * their three bits. `sign`: NULL, or what has the top digit's fourth bit as its sign. */
+/* Eight weights from their digits; look-ups ignore what is above the lowest three bits.
+ * `sign`: NULL, or what has the top digit's fourth bit as its sign. */
 static inline __attribute__((always_inline)) vec
-eight_weights(const struct table *t, vec index, const vec *sign, const int at)
+eight_weights(const struct table *t, vec low, vec mid, vec high, const vec *sign)
 {
-    const vec high = _mm256_srli_epi32(index, at + 6);
-    const __m256 low = _mm256_permutevar8x32_ps(t->low, _mm256_srli_epi32(index, at));
-    const __m256 mid = _mm256_permutevar8x32_ps(t->mid, _mm256_srli_epi32(index, at + 3));
+    const __m256 product = _mm256_mul_ps(_mm256_permutevar8x32_ps(t->low, low),
+                                         _mm256_permutevar8x32_ps(t->mid, mid));
     __m256 top = _mm256_permutevar8x32_ps(t->top[0], high);
 
     if (sign != NULL)
         top = _mm256_blendv_ps(top, _mm256_permutevar8x32_ps(t->top[1], high),
                                _mm256_castsi256_ps(*sign));
-    return _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_mul_ps(low, mid), top));
+    return _mm256_cvtps_epi32(_mm256_mul_ps(product, top));
+}
+
+/* A shift to the right of words: where look-ups and shifts fill their ports,
+ * multiplications find others. */
+static inline __attribute__((always_inline)) vec words_right(vec a, const int by)
+{
+    return _mm256_mulhi_epu16(a, _mm256_set1_epi16((short)(1 << (16 - by))));
 }
 
 /* The shift of a template of 3, 5, 7 and 9 pixels is 4, 5, 6 and 7; with 7, nine bits of
@@ -139,12 +145,15 @@ eight_weights(const struct table *t, vec index, const vec *sign, const int at)
 static inline __attribute__((always_inline)) vec v_weights(const struct table *t, vec sum,
                                                            const int half)
 {
-    const int shift = half + 3;
-    const vec index = _mm256_add_epi16(_mm256_min_epu16(sum, t->limit), t->bias);
-    const vec even_sign = _mm256_slli_epi32(index, 22 - shift);
-    const vec odd_sign = shift < 6 ? _mm256_slli_epi32(index, 6 - shift) : index;
-    const vec even = eight_weights(t, index, shift < 7 ? &even_sign : NULL, shift);
-    const vec odd = eight_weights(t, index, shift < 7 ? &odd_sign : NULL, shift + 16);
+    const int at = half + 3;
+    const vec i = _mm256_add_epi16(_mm256_min_epu16(sum, t->limit), t->bias);
+    const vec even_sign = _mm256_slli_epi32(i, 22 - at);
+    const vec odd_sign = at < 6 ? _mm256_slli_epi32(i, 6 - at) : i;
+    const vec even = eight_weights(t, words_right(i, at), words_right(i, at + 3),
+                                   words_right(i, at + 6), at < 7 ? &even_sign : NULL);
+    const vec odd =
+        eight_weights(t, _mm256_srli_epi32(i, at + 16), _mm256_srli_epi32(i, at + 19),
+                      _mm256_srli_epi32(i, at + 22), at < 7 ? &odd_sign : NULL);
 
     return _mm256_blend_epi16(even, _mm256_slli_epi32(odd, 16), 0xAA);
 }
