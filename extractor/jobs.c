@@ -131,7 +131,7 @@ static void job_stop(struct extractor *extractor, struct extractor_task *job,
     if (job->slot != NULL)
         extractor_slots_cancel(job->slot);
     else if (fate == EXTRACTOR_FATE_EXPIRED)
-        extractor_task_expire(extractor, job);
+        extractor_task_expire(extractor, job, false);
     else
         extractor_task_end(extractor, job, PROTO_FAIL, PROTO_STATUS_CANCELLED, NULL,
                            NULL);

@@ -99,13 +99,18 @@ void extractor_task_fail(struct extractor *extractor, struct extractor_task *job
     extractor_task_end(extractor, job, PROTO_FAIL, status, &outcome, NULL);
 }
 
-void extractor_task_expire(struct extractor *extractor, struct extractor_task *job)
+void extractor_task_expire(struct extractor *extractor, struct extractor_task *job,
+                           bool killed)
 {
     struct proto_outcome outcome;
 
     if (!job->has_budget) { /* there may be time for another slot */
-        extractor_task_fail(extractor, job, PROTO_STATUS_EXPIRED,
-                            "The slot took too long.");
+        outcome_init_fail(&outcome, PROTO_STATUS_EXPIRED, "The slot took too long.");
+        /* Only what kills slots is to end in the broker's quarantine. */
+        if (!killed)
+            snprintf(outcome.blame, sizeof outcome.blame, "input");
+        extractor_task_end(extractor, job, PROTO_FAIL, PROTO_STATUS_EXPIRED, &outcome,
+                           NULL);
         return;
     }
     outcome_init(&outcome, PROTO_STATUS_EXPIRED, "The time for this picture ran out.");
@@ -239,7 +244,7 @@ void extractor_jobs_on_answer(struct extractor_slot *slot, void *handle,
     if (message->kind == EXTRACTOR_SLOT_DONE)
         job_done(extractor, job, &message->result, fd); /* in time or not: it is there */
     else if (job->fate == EXTRACTOR_FATE_EXPIRED)
-        extractor_task_expire(extractor, job);
+        extractor_task_expire(extractor, job, false);
     else
         job_error(extractor, job, &message->error);
 }
@@ -254,7 +259,7 @@ void extractor_jobs_on_lost(struct extractor_slot *slot, void *handle, const cha
     char detail[160];
 
     if (job->fate == EXTRACTOR_FATE_EXPIRED) {
-        extractor_task_expire(extractor, job);
+        extractor_task_expire(extractor, job, true);
         return;
     }
     snprintf(detail, sizeof detail, "Slot %u ended by %s while %s.", slot->number, how,

@@ -51,7 +51,8 @@ void extractor_task_end(struct extractor *extractor, struct extractor_task *job,
 /* By FAIL, retryable. */
 void extractor_task_fail(struct extractor *extractor, struct extractor_task *job,
                          enum proto_status status, const char *detail);
-/* Its time is over. */
-void extractor_task_expire(struct extractor *extractor, struct extractor_task *job);
+/* Its time is over; `killed`: the slot did not stop by itself. */
+void extractor_task_expire(struct extractor *extractor, struct extractor_task *job,
+                           bool killed);
 
 #endif

@@ -54,6 +54,9 @@ static void slot_wear(struct extractor_slot *slot, uint64_t now_us)
     struct extractor_wear used = {slot->jobs, now_us - slot->born_us,
                                   slot->memory.resident_bytes};
 
+    if (slot->jobs == 0) /* with a limit that is too low slots would only come and go */
+        used.resident_bytes = 0;
+
     if (slot->worn == NULL)
         slot->worn = extractor_pool_worn(&used, &slot->limit);
 }

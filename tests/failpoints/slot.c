@@ -5,7 +5,9 @@
  *
  *   SIFTMESH_FAILPOINT=STAGE:ACTION[:once=PATH]
  *
- *   STAGE    start     before the first job is waited for
+ *   STAGE    seal      when the sandbox closes; its one ACTION is forbid: as a container
+ *                      that does not let it
+ *            start     before the first job is waited for
  *            decode, denoise, sift, answer
  *   ACTION   exit      as a library that calls exit()
  *            kill      SIGKILL, as by the kernel when memory is short
@@ -27,6 +29,7 @@
 #include "extractor/vision/sift.h"
 #include "extractor/vision/sift_native.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
@@ -132,15 +135,19 @@ static void do_exec(void)
     execv("/bin/true", argv);
 }
 
+static void do_nothing(void)
+{
+}
+
 static const struct {
     const char *name;
     void (*run)(void);
 } actions[] = {
-    {"exit", do_exit}, {"kill", do_kill},     {"abort", do_abort},
-    {"stop", do_stop}, {"spin", do_spin},     {"endless", do_endless},
-    {"slow", do_slow}, {"alloc", do_alloc},   {"babble", do_babble},
-    {"open", do_open}, {"socket", do_socket}, {"fork", do_fork},
-    {"exec", do_exec},
+    {"exit", do_exit}, {"kill", do_kill},      {"abort", do_abort},
+    {"stop", do_stop}, {"spin", do_spin},      {"endless", do_endless},
+    {"slow", do_slow}, {"alloc", do_alloc},    {"babble", do_babble},
+    {"open", do_open}, {"socket", do_socket},  {"fork", do_fork},
+    {"exec", do_exec}, {"forbid", do_nothing},
 };
 
 static void hit(const char *stage)
@@ -191,6 +198,8 @@ __attribute__((constructor)) static void arm(void)
 /* ---- where: a changed signature is an error of the compiler, not of a test ---- */
 
 __typeof__(extractor_slot_run) __real_extractor_slot_run, __wrap_extractor_slot_run;
+__typeof__(extractor_sandbox_seal) __real_extractor_sandbox_seal,
+    __wrap_extractor_sandbox_seal;
 __typeof__(decode_image) __real_decode_image, __wrap_decode_image;
 __typeof__(vision_nlm) __real_vision_nlm, __wrap_vision_nlm;
 __typeof__(vision_sift) __real_vision_sift, __wrap_vision_sift;
@@ -204,6 +213,13 @@ int __wrap_extractor_slot_run(int sock, struct extractor_slotpage *page, int fil
     point.serving = true;
     hit("start");
     return __real_extractor_slot_run(sock, page, filter_err);
+}
+
+int __wrap_extractor_sandbox_seal(int sock)
+{
+    if (point.armed && strcmp(point.stage, "seal") == 0)
+        return -EPERM;
+    return __real_extractor_sandbox_seal(sock);
 }
 
 int __wrap_decode_image(const uint8_t *bytes, size_t size,

@@ -7,6 +7,7 @@ harm that SIFTMESH_FAILPOINT names; every other process is the product's own.
 import json
 import os
 import re
+import signal
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -106,6 +107,51 @@ def test_the_sandbox_can_be_required_and_turned_off(mesh):
     assert post(mesh, 1251).status == 200
 
 
+def test_where_filters_are_forbidden_slots_work_and_it_is_said_once(failing):
+    mesh = failing("seal:forbid", once=False)
+    assert [post(mesh, seed).status for seed in range(1260, 1263)] == [200] * 3
+    until(lambda: mesh.slots() == 2, "both slots have come up")
+    (warning,) = events(mesh, "slots run without a seccomp filter")
+    assert warning["level"] == "warning" and "not permitted" in warning["error"]
+
+
+def test_where_filters_are_forbidden_and_required_there_is_no_slot(failing, monkeypatch):
+    mesh = failing("seal:forbid", once=False)
+    mesh.kill("extractor")
+    mesh.start_one("extractor", sandbox="require")
+    until(lambda: len(events(mesh, "slot ended", how="exit 71")) >= 2, "slots give up")
+    assert "cannot confine itself: Operation not permitted" in log(mesh)
+    assert not events(mesh, "ready")
+
+
+def test_a_hung_supervisor_does_not_let_a_slot_compute_for_ever(failing):
+    mesh = failing("sift:spin", slots=1, job_timeout_ms=1000)
+    (slot,) = mesh.slot_pids()
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(post, mesh, 1390)
+        until(lambda: mesh.status()["services"]["extract"]["running"] == 1, "it computes")
+        mesh.processes["extractor"].signal(signal.SIGSTOP)
+        # Neither the deadline nor the lease is minded now; the kernel minds the CPU time.
+        until(lambda: Path(f"/proc/{slot}/stat").read_text().rsplit(")")[1].split()[0] == "Z",
+              "the kernel ended it")
+        mesh.processes["extractor"].signal(signal.SIGCONT)
+        assert answer.result().status == 200
+    until(lambda: events(mesh, "slot ended", how="signal 24"), "its end is logged")
+
+
+def test_a_supervisor_killed_in_the_middle_of_jobs_leaves_no_slot(failing, monkeypatch):
+    mesh = failing("denoise:stop", once=False, broker={"lease_ms": 20000})
+    with ThreadPoolExecutor(2) as pool:
+        answers = [pool.submit(post, mesh, seed) for seed in (1395, 1396)]
+        until(lambda: mesh.status()["services"]["extract"]["running"] == 2, "jobs run")
+        slots = mesh.slot_pids()
+        mesh.kill("extractor")
+        until(lambda: not [s for s in slots if Path(f"/proc/{s}").exists()], "no orphan")
+        monkeypatch.delenv("SIFTMESH_FAILPOINT")
+        mesh.start_one("extractor")
+        assert [a.result().status for a in answers] == [200, 200]
+
+
 @pytest.mark.parametrize("stage,action", [("decode", "stop"), ("denoise", "stop"),
                                           ("sift", "spin"), ("answer", "stop")])
 def test_a_slot_in_which_nothing_moves_is_killed_and_its_job_retried(failing, stage, action):
@@ -118,7 +164,7 @@ def test_a_slot_in_which_nothing_moves_is_killed_and_its_job_retried(failing, st
 
 
 def test_a_job_beyond_its_time_is_killed_and_retried(failing):
-    mesh = failing("denoise:endless", job_timeout_ms=1000)
+    mesh = failing("denoise:endless", job_timeout_ms=1000, slots=1)
     assert post(mesh, 1400).status == 200
     until(lambda: len(events(mesh, "slot ended", why="does not stop")) == 1, "it is killed")
 
@@ -137,6 +183,15 @@ def test_a_job_beyond_its_time_twice_ends_as_504(failing):
     assert post(mesh, 1421).status == 504  # and the slots are still there for the next
 
 
+def test_a_picture_that_kills_two_slots_is_refused_from_then_on(failing):
+    mesh = failing("decode:kill", once=False)
+    assert post(mesh, 1430).status == 422
+    until(lambda: len(events(mesh, "slot ended")) == 2, "two slots died")
+    answer = post(mesh, 1430)
+    assert (answer.status, answer.json()["code"]) == (422, "poison_input")
+    assert len(events(mesh, "slot ended")) == 2, "it is not tried again"
+
+
 def test_a_slot_that_allocates_without_end_costs_no_request(failing):
     limit = 1 << 30
     mesh = failing("sift:alloc", slot_address_bytes=limit)
@@ -148,7 +203,7 @@ def test_a_slot_that_allocates_without_end_costs_no_request(failing):
 
 
 def test_a_slot_that_babbles_is_killed_and_its_job_retried(failing):
-    mesh = failing("decode:babble")
+    mesh = failing("decode:babble", slots=1)
     assert post(mesh, 1510).status == 200
     assert len(events(mesh, "slot killed", why="speaks nonsense")) == 1
 
@@ -220,14 +275,17 @@ def test_slots_are_replaced_by_age_while_they_work(mesh):
         assert end["peak_bytes"] > end["private_bytes"] > 0
 
 
-def test_a_slot_that_keeps_much_memory_is_replaced(mesh):
-    mesh.start(extractor={"slots": 1, "slot_resident_bytes": 24 << 20})
+def test_a_slot_that_keeps_much_memory_is_replaced_after_its_job(mesh):
+    mesh.start(extractor={"slots": 1, "slot_resident_bytes": 1 << 20})
     (slot,) = mesh.slot_pids()
     assert post(mesh, 2000, width=1200, height=900).status == 200
     until(lambda: slot not in mesh.slot_pids(), "it was replaced")
     (end,) = events(mesh, "slot ended", why="memory")
-    assert end["peak_bytes"] > 24 << 20
-    assert mesh.status()["services"]["extract"]["slots"] == 1
+    assert end["jobs"] == 1 and end["peak_bytes"] > end["private_bytes"] > 1 << 20
+    # Its successor has more than the limit as well, but has done nothing yet.
+    assert post(mesh, 2001, width=80, height=60).status == 200
+    until(lambda: len(events(mesh, "slot ended", why="memory")) == 2, "it was replaced too")
+    assert [end["jobs"] for end in events(mesh, "slot ended")] == [1, 1]
 
 
 def test_nothing_piles_up_over_many_recycles(mesh):

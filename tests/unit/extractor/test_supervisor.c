@@ -52,7 +52,7 @@ struct broker {
 
 static char program[4096];
 static const char *abort_grace_ms = "1000", *recycle_jobs = "500";
-static uint8_t large[32 + 700 * 700], small[32 + 120 * 120];
+static uint8_t large[32 + 1600 * 1600], small[32 + 120 * 120];
 static size_t large_bytes, small_bytes;
 
 /* ---- the broker's part ---- */
@@ -581,7 +581,7 @@ int main(void)
         fprintf(stderr, "skipped: %s or its slot is not built\n", program);
         return 77;
     }
-    large_bytes = make_picture(large, 700);
+    large_bytes = make_picture(large, 1600);
     small_bytes = make_picture(small, 120);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
