@@ -20,8 +20,9 @@ typedef __m256i vec;
 #define RUN_NAME      vision_nlm_u8_avx2
 
 struct table {
-    __m256 low, mid, top[2];
+    __m256 low, mid, top[2]; /* masked: top[1] is the factor of 8 only */
     vec limit, bias;
+    bool masked;
 };
 
 /* The same for wide: four digits of 3 bits, or five. */
@@ -53,7 +54,9 @@ static bool table_make(struct table *table, const struct vision_nlm_plan *plan)
     table->low = _mm256_loadu_ps(floats.digits.factor[0]);
     table->mid = _mm256_loadu_ps(floats.digits.factor[1]);
     table->top[0] = _mm256_loadu_ps(floats.digits.factor[2]);
-    table->top[1] = _mm256_loadu_ps(floats.digits.factor[2] + 8);
+    table->top[1] = floats.masked ? _mm256_set1_ps(floats.digits.factor[2][8])
+                                  : _mm256_loadu_ps(floats.digits.factor[2] + 8);
+    table->masked = floats.masked;
     table->limit = _mm256_set1_epi16((short)floats.limit);
     table->bias = _mm256_set1_epi16((short)floats.bias);
     return true;
@@ -128,8 +131,9 @@ eight_weights(const struct table *t, vec low, vec mid, vec high, const vec *sign
     __m256 top = _mm256_permutevar8x32_ps(t->top[0], high);
 
     if (sign != NULL)
-        top = _mm256_blendv_ps(top, _mm256_permutevar8x32_ps(t->top[1], high),
-                               _mm256_castsi256_ps(*sign));
+        top = _mm256_blendv_ps(
+            top, t->masked ? t->top[1] : _mm256_permutevar8x32_ps(t->top[1], high),
+            _mm256_castsi256_ps(*sign));
     return _mm256_cvtps_epi32(_mm256_mul_ps(product, top));
 }
 
@@ -146,7 +150,8 @@ static inline __attribute__((always_inline)) vec v_weights(const struct table *t
                                                            const int half)
 {
     const int at = half + 3;
-    const vec i = _mm256_add_epi16(_mm256_min_epu16(sum, t->limit), t->bias);
+    const vec clamped = _mm256_min_epu16(sum, t->limit);
+    const vec i = t->masked ? clamped : _mm256_add_epi16(clamped, t->bias);
     const vec even_sign = _mm256_slli_epi32(i, 22 - at);
     const vec odd_sign = at < 6 ? _mm256_slli_epi32(i, 6 - at) : i;
     const vec even = eight_weights(t, words_right(i, at), words_right(i, at + 3),
@@ -155,7 +160,10 @@ static inline __attribute__((always_inline)) vec v_weights(const struct table *t
         eight_weights(t, _mm256_srli_epi32(i, at + 16), _mm256_srli_epi32(i, at + 19),
                       _mm256_srli_epi32(i, at + 22), at < 7 ? &odd_sign : NULL);
 
-    return _mm256_blend_epi16(even, _mm256_slli_epi32(odd, 16), 0xAA);
+    const vec weights = _mm256_blend_epi16(even, _mm256_slli_epi32(odd, 16), 0xAA);
+
+    return t->masked ? _mm256_and_si256(weights, _mm256_cmpeq_epi16(clamped, sum))
+                     : weights;
 }
 
 static inline vec v_wide_weights(const struct wide_table *t, vec i)

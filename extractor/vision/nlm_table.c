@@ -196,16 +196,19 @@ bool vision_nlm_floats_make(struct vision_nlm_floats *floats,
         return false;
 
     const unsigned last = (unsigned)plan->weight_last, rows = (last + 63) / 64;
-    const unsigned bias = last < 8 ? 0 : rows * 64 - last;
+    const bool masked = last >= 8 && rows <= 9;
+    const unsigned bias = last < 8 || masked ? 0 : rows * 64 - last;
     *floats = (struct vision_nlm_floats){
-        .digits = {.bits = {3, 3, 4}, .count = 3, .bias = bias, .entries = last + 1},
-        .limit = (uint16_t)(last << plan->shift),
-        .bias = (uint16_t)(bias << plan->shift)};
+        .digits = {.bits = {3, 3, 4}, .count = 3, .bias = bias},
+        .limit = (uint16_t)((last << plan->shift) - masked),
+        .bias = (uint16_t)(bias << plan->shift),
+        .masked = masked};
     if (last < 8) {
         floats_of_one_digit(floats, plan);
         return true;
     }
-    if (rows >= 16 || rows * 64 << plan->shift > UINT16_MAX)
+    if (!masked && (rows >= 16 || rows * 64 << plan->shift > UINT16_MAX))
         return false; /* no room for the row that weighs nothing */
+    floats->digits.entries = last + !masked;
     return digits_fill(&floats->digits, plan);
 }

@@ -42,11 +42,13 @@ struct vision_nlm_digits {
 /*
  * Three digits of 3, 3 and 4 bits for pairs: j = (min(sum, limit) + bias) >> plan->shift.
  * The bias moves the cut-off to a multiple of 64, so that the highest factor can be 0
- * from there on.
+ * from there on. Where the highest digit is 8 at most, it is cheaper to have no bias and
+ * to mask: the weight is 0 where sum > limit.
  */
 struct vision_nlm_floats {
     struct vision_nlm_digits digits;
     uint16_t limit, bias; /* of sums of squares */
+    bool masked;
 };
 
 /* True when made. */

@@ -48,7 +48,8 @@ static void floats_are_exact(const struct vision_nlm_plan *plan)
         const struct vision_nlm_digits *d = &f.digits;
         const float product =
             (d->factor[0][i % 8] * d->factor[1][i / 8 % 8]) * d->factor[2][i / 64];
-        assert_int_equal((uint32_t)nearbyintf(product), want(plan, sum));
+        const bool cut = f.masked && sum > f.limit;
+        assert_int_equal(cut ? 0 : (uint32_t)nearbyintf(product), want(plan, sum));
     }
 }
 
@@ -97,8 +98,8 @@ static void floats_end_a_row_earlier(void **state)
     assert_false(vision_nlm_floats_make(&floats, &plan));
     plan = plan_of(13.6, 5, 21);
     assert_false(vision_nlm_floats_make(&floats, &plan));
-    plan = plan_of(10.4, 9, 29);
-    assert_false(vision_nlm_floats_make(&floats, &plan));
+    plan = plan_of(10.4, 9, 29); /* masked, there need be no such row */
+    floats_are_exact(&plan);
     plan = plan_of(13.4, 7, 21);
     floats_are_exact(&plan);
 }
