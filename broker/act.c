@@ -54,7 +54,7 @@ static void mode_body(const struct broker *broker, struct proto_mode *mode)
     snprintf(mode->level, sizeof mode->level, "%s", broker_core_level_name(view.level));
     snprintf(mode->reason, sizeof mode->reason, "%s", view.level_reason);
     if (view.level_until_us > now_us)
-        mode->ttl_ms = (view.level_until_us - now_us) / 1000 + 1;
+        mode->ttl_ms = (view.level_until_us - now_us + 999) / 1000;
 }
 
 void broker_welcome(struct broker *broker, struct endpoint *endpoint,

@@ -33,7 +33,12 @@ static const struct metrics_spec metrics_specs[] = {
 
 uint64_t broker_now_us(const struct broker *broker)
 {
-    return service_now_us(broker->service);
+    return broker->now_us;
+}
+
+void broker_wake(struct broker *broker)
+{
+    broker->now_us = service_now_us(broker->service);
 }
 
 /* ---- after each event ---- */
@@ -51,6 +56,7 @@ static void on_timer(uv_timer_t *timer)
     struct broker *broker = timer->data;
 
     broker->timer_us = 0;
+    broker_wake(broker);
     broker_core_tick(broker->core, broker_now_us(broker));
     broker_settle(broker);
 }
@@ -186,7 +192,8 @@ static int start(struct service *service)
     broker->service = service;
     broker->options = service_options(service);
     broker->metrics = service_metrics(service);
-    broker->started_us = broker_now_us(broker);
+    broker_wake(broker);
+    broker->started_us = broker->now_us;
     uv_timer_init(service_loop(service), &broker->timer);
     broker->timer.data = broker;
     int err = make_tables(broker);
@@ -201,6 +208,7 @@ static void drain(struct service *service, bool hurry)
 {
     struct broker *broker = service_data(service);
 
+    broker_wake(broker);
     broker_core_drain(broker->core);
     if (hurry)
         broker_core_stop(broker->core, broker_now_us(broker));
@@ -227,6 +235,7 @@ static void stop(struct service *service)
     if (broker == NULL)
         return;
 
+    broker_wake(broker);
     if (broker->core != NULL && broker->front != NULL) {
         broker_core_stop(broker->core, broker_now_us(broker));
         take_actions(broker);

@@ -58,7 +58,7 @@ struct broker {
     struct broker_core *core;
     struct endpoint *front, *back, *events;
     struct broker_peers clients, workers;
-    uint64_t epoch, started_us, memory_budget;
+    uint64_t epoch, now_us, started_us, memory_budget;
     uv_timer_t timer;
     uint64_t timer_us; /* when it fires; 0: not set */
 
@@ -73,7 +73,9 @@ struct broker {
 
 extern const struct service_spec broker_spec;
 
+/* The time of the event in hand: one look at the clock for each, with which it begins. */
 uint64_t broker_now_us(const struct broker *broker);
+void broker_wake(struct broker *broker);
 /* Carry out all actions, and wait for the next deadline. */
 void broker_settle(struct broker *broker);
 

@@ -276,6 +276,7 @@ static void on_message(struct endpoint *endpoint, struct mesh_msg *msg, void *ar
     uint8_t verb = msg->envelope.verb;
     union body body;
 
+    broker_wake(broker);
     if (peer == NULL && verb != PROTO_HELLO) {
         broker_stranger(broker, endpoint, msg);
         return;
@@ -298,6 +299,7 @@ static void on_bad(struct endpoint *endpoint, const struct mesh_peer *id,
     struct broker *broker = arg;
     (void)endpoint;
 
+    broker_wake(broker);
     bad(broker, broker_peers_find(&broker->clients, id), id, envelope,
         err == -EPROTONOSUPPORT ? "another version of the protocol"
                                 : "the message is malformed");

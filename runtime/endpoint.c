@@ -19,6 +19,13 @@
 #define RECONNECT_MAX_MS     1000
 #define KEEPALIVE_IDLE_S     30
 
+struct frames {
+    zmq_msg_t header, body;
+    struct mesh_msg msg;
+    int count; /* without the routing id */
+    bool bad_peer;
+};
+
 struct endpoint {
     void *socket;
     enum endpoint_kind kind;
@@ -31,20 +38,16 @@ struct endpoint {
     struct endpoint_callbacks callbacks;
     void *arg;
     struct endpoint_counters counters;
+    struct frames batch[BATCH_MESSAGES]; /* received; from `next` on not yet delivered */
+    int next, received;
 };
 
 /* ---- receiving ---- */
 
-struct frames {
-    zmq_msg_t header, body;
-    struct mesh_msg msg;
-    int count; /* without the routing id */
-    bool bad_peer;
-};
-
 static void frames_init(struct frames *f)
 {
-    memset(&f->msg, 0, sizeof f->msg);
+    f->msg.peer.size = 0;
+    f->msg.envelope = (struct proto_envelope){0};
     zmq_msg_init(&f->header);
     zmq_msg_init(&f->body);
     zmq_msg_init(&f->msg.payload);
@@ -134,30 +137,51 @@ static void deliver(struct endpoint *endpoint, struct frames *f)
 
 static void on_again(uv_idle_t *idle);
 
+/*
+ * Receive first, then deliver: what the owner sends in answer then goes out in one go,
+ * and ZeroMQ's thread is woken for the first of it and finds the rest waiting. One by
+ * one it would fall asleep between any two.
+ */
+static void receive_batch(struct endpoint *endpoint)
+{
+    endpoint->next = endpoint->received = 0;
+    while (endpoint->received < BATCH_MESSAGES) {
+        struct frames *f = &endpoint->batch[endpoint->received];
+        frames_init(f);
+        int err = frames_recv(endpoint, f);
+        if (err == 0) {
+            endpoint->received++;
+            continue;
+        }
+        frames_close(f);
+        if (err != -EINTR)
+            return;
+    }
+}
+
+static void drop_batch(struct endpoint *endpoint)
+{
+    while (endpoint->next < endpoint->received)
+        frames_close(&endpoint->batch[endpoint->next++]);
+}
+
 /* Handles a batch. What is left, and what ZMQ_FD will not tell of again, is left to the
- * idle handle: the socket's state is known to be empty only after EAGAIN. */
+ * idle handle: the socket's state is known to be empty only after EAGAIN, and no longer
+ * after a send. */
 static void pump(struct endpoint *endpoint)
 {
-    for (int i = 0; i < BATCH_MESSAGES && !endpoint->paused; i++) {
-        struct frames f;
-        frames_init(&f);
-        int err = frames_recv(endpoint, &f);
-        if (err == 0)
-            deliver(endpoint, &f);
-        frames_close(&f);
-        if (endpoint->closed)
-            return;
-        if (err == -EINTR)
-            continue;
-        if (err < 0) {
-            uv_idle_stop(&endpoint->again);
-            return;
-        }
-    }
-    if (endpoint->paused)
+    if (endpoint->next == endpoint->received && !endpoint->paused)
+        receive_batch(endpoint);
+    if (endpoint->paused || endpoint->received == 0) {
         uv_idle_stop(&endpoint->again);
-    else
-        uv_idle_start(&endpoint->again, on_again);
+        return;
+    }
+    uv_idle_start(&endpoint->again, on_again);
+    while (endpoint->next < endpoint->received && !endpoint->paused) {
+        struct frames *f = &endpoint->batch[endpoint->next++];
+        deliver(endpoint, f);
+        frames_close(f);
+    }
 }
 
 static void on_again(uv_idle_t *idle)
@@ -319,6 +343,7 @@ void endpoint_close(struct endpoint *endpoint, int linger_ms)
     if (endpoint == NULL || endpoint->closed)
         return;
     endpoint->closed = true;
+    drop_batch(endpoint);
     int handles = endpoint->open_handles;
     if (handles >= 2)
         uv_close((uv_handle_t *)&endpoint->poll, on_handle_closed);
