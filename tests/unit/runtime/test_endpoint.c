@@ -13,7 +13,7 @@ struct side {
     struct endpoint *endpoint;
     unsigned received, bad;
     int last_err;
-    bool echo, close_in_callback;
+    bool echo, close_in_callback, pause_in_callback;
     struct mesh_peer peer;
     struct proto_envelope last;
     struct proto_submit body;
@@ -46,6 +46,8 @@ static void on_message(struct endpoint *endpoint, struct mesh_msg *msg, void *ar
         struct proto_envelope answer = {.verb = PROTO_PONG, .priority = 1};
         assert_int_equal(endpoint_send(endpoint, &msg->peer, &answer, NULL, NULL), 0);
     }
+    if (side->pause_in_callback)
+        endpoint_pause(endpoint, true);
     if (side->close_in_callback) {
         endpoint_close(endpoint, 0);
         side->endpoint = NULL;
@@ -178,13 +180,34 @@ static void a_paused_endpoint_keeps_its_messages_for_later(void **state)
     run_until(pair, &pair->router.received, 10);
 }
 
+static void a_pause_in_the_callback_holds_what_was_received_with_it(void **state)
+{
+    struct pair *pair = *state;
+    struct proto_envelope ping = {.verb = PROTO_PING, .priority = 1};
+
+    endpoint_pause(pair->router.endpoint, true);
+    pair->router.pause_in_callback = true;
+    for (int i = 0; i < 10; i++)
+        send_when_connected(pair, &ping, NULL, NULL);
+    for (unsigned i = 1; i <= 10; i++) {
+        endpoint_pause(pair->router.endpoint, false);
+        run_until(pair, &pair->router.received, i);
+        for (int turn = 0; turn < 20; turn++)
+            uv_run(&pair->loop, UV_RUN_NOWAIT);
+        assert_int_equal(pair->router.received, i);
+    }
+}
+
 static void an_endpoint_may_be_closed_in_its_own_callback(void **state)
 {
     struct pair *pair = *state;
     struct proto_envelope ping = {.verb = PROTO_PING, .priority = 1};
 
     pair->router.close_in_callback = true;
-    send_when_connected(pair, &ping, NULL, NULL);
+    endpoint_pause(pair->router.endpoint, true);
+    for (int i = 0; i < 10; i++) /* the others are dropped with it */
+        send_when_connected(pair, &ping, NULL, NULL);
+    endpoint_pause(pair->router.endpoint, false);
     run_until(pair, &pair->router.received, 1);
     assert_null(pair->router.endpoint);
 }
@@ -272,6 +295,8 @@ int main(void)
             tear_down),
         cmocka_unit_test_setup_teardown(a_paused_endpoint_keeps_its_messages_for_later,
                                         set_up, tear_down),
+        cmocka_unit_test_setup_teardown(
+            a_pause_in_the_callback_holds_what_was_received_with_it, set_up, tear_down),
         cmocka_unit_test_setup_teardown(an_endpoint_may_be_closed_in_its_own_callback,
                                         set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_peer_that_is_not_there_is_told_to_the_sender,
