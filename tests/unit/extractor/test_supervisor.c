@@ -195,6 +195,7 @@ static void submit(struct broker *b, uint64_t id, const uint8_t *image, size_t s
     memset(body.key, 0x11, 32);
     memset(body.image_sha256, 0x22, 32);
     proto_params_init(&params);
+    params.sift = PROTO_SIFT_VLFEAT; /* long enough to be seen at work */
     proto_params_encode(&params, body.params);
     say_payload(b, PROTO_JOB, id, &body, image, size, budget_ms);
 }
