@@ -82,8 +82,8 @@ def wrk(url, script, connections, seconds):
     requests, took = re.search(r"(\d+) requests in ([0-9.]+\w+)", out).groups()
     bad = int(find(r"Non-2xx or 3xx responses: (\d+)", "0"))
     rate = (int(requests) - bad) / (ms(took) / 1000)
-    return {"rate": rate, "p50_ms": ms(find(r"50%\s+(\S+)")),
-            "p99_ms": ms(find(r"99%\s+(\S+)")), "bad": bad}
+    return {"rate": rate, "p50_ms": ms(find(r"\n +50% +(\S+)")),
+            "p99_ms": ms(find(r"\n +99% +(\S+)")), "bad": bad}
 
 
 def post(url, path, picture):

@@ -105,7 +105,7 @@ def test_a_body_that_is_no_picture_is_415_and_a_broken_one_422(shared_mesh):
 def test_too_many_pixels_is_422_from_the_header_with_the_numbers(shared_mesh):
     claim = b"P5\n10000 10000\n255\n" + bytes(100)
     document = problem(shared_mesh.post("/v1/features", claim), 422, "too_many_pixels")
-    assert (document["limit"], document["actual"]) == (64 << 20, 100_000_000)
+    assert (document["limit"], document["actual"]) == (64_000_000, 100_000_000)
 
 
 def test_a_full_gateway_is_503_with_retry_after(mesh):
