@@ -209,7 +209,9 @@ def test_scaling_is_seen_in_processes_and_memory(mesh):
     assert {a.status for a in load.join()} == {200}
     mesh.command("scale", 1)
     until(lambda: len(mesh.slot_pids()) == 1, "one slot lives")
-    until(lambda: resident_bytes(everybody) < six / 6, "their memory has gone back")
+    # A sanitizer keeps freed memory of the slot that stays for a while.
+    share = 6 if SLOWNESS == 1 else 2
+    until(lambda: resident_bytes(everybody) < six / share, "their memory has gone back")
     assert mesh.post("/v1/features", encoded(".png", seed=170)).status == 200
     mesh.command("scale", 0)
     until(lambda: len(mesh.slot_pids()) == 2, "the operator's number was taken back")
