@@ -148,11 +148,13 @@ void vision_sift_stream_init(struct sift_stream *s, size_t width_px, size_t heig
     }
 }
 
-static float *take(char *arena, size_t *used, size_t floats)
+/* The next `floats` of the arena, from the `lead`th on. Without an arena they are only
+ * counted: nothing may be added to a null pointer. */
+static float *take(char *arena, size_t *used, size_t floats, size_t lead)
 {
-    char *at = arena + *used;
+    const size_t at = *used;
     *used += aligned(floats) * sizeof(float);
-    return (float *)(void *)at;
+    return arena == NULL ? NULL : (float *)(void *)(arena + at) + lead;
 }
 
 size_t vision_sift_stream_lay_out(struct sift_stream *s, char *arena)
@@ -162,16 +164,16 @@ size_t vision_sift_stream_lay_out(struct sift_stream *s, char *arena)
         return 0;
 
     for (struct sift_octave *o = s->octave; o < s->octave + s->octaves; o++) {
-        o->input.rows = take(arena, &used, o->input.capacity * o->stride);
+        o->input.rows = take(arena, &used, o->input.capacity * o->stride, 0);
         for (size_t i = 0; i < o->levels; i++)
-            o->level[i].rows = take(arena, &used, o->level[i].capacity * o->stride);
+            o->level[i].rows = take(arena, &used, o->level[i].capacity * o->stride, 0);
     }
     const size_t widest = s->octave[0].stride;
     s->line_stride = widest + 2 * (SIFT_RADIUS_MAX + VISION_SIFT_PAD);
-    s->lines = take(arena, &used, BAND_ROWS * s->line_stride) + SIFT_RADIUS_MAX;
-    s->pair[0] = take(arena, &used, widest) + VISION_SIFT_PAD;
-    s->pair[1] = take(arena, &used, widest) + VISION_SIFT_PAD;
-    s->hits = (uint32_t *)(void *)take(arena, &used, widest);
+    s->lines = take(arena, &used, BAND_ROWS * s->line_stride, SIFT_RADIUS_MAX);
+    s->pair[0] = take(arena, &used, widest, VISION_SIFT_PAD);
+    s->pair[1] = take(arena, &used, widest, VISION_SIFT_PAD);
+    s->hits = (uint32_t *)(void *)take(arena, &used, widest, 0);
     return used;
 }
 
