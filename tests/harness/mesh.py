@@ -101,6 +101,7 @@ class Mesh:
         self.options = {}
         self.processes = {}
         self.finished = []
+        self.replaced = []  # by a second process of the same service
         self.numbers = 0
 
     # ---- life ----
@@ -122,6 +123,8 @@ class Mesh:
         options = {**self.options[name], **more}
         (self.runtime / f"{name}.port").unlink(missing_ok=True)
         self.numbers += 1
+        if name in self.processes:
+            self.replaced.append(self.processes[name])
         process = Process(self, name, self.numbers, options)
         self.processes[name] = process
         return process
@@ -134,10 +137,12 @@ class Mesh:
     def stop(self):
         """SIGTERM in the order that loses nothing; each must end with 0 and no leak."""
         wrong = []
-        for name in reversed(SERVICES):
-            process = self.processes.pop(name, None)
-            if process is None:
-                continue
+        order = {name: number for number, name in enumerate(reversed(SERVICES))}
+        running = sorted([*self.replaced, *self.processes.values()],
+                         key=lambda process: order[process.name])
+        self.replaced, self.processes = [], {}
+        for process in running:
+            name = process.name
             self.finished.append(process)
             if process.alive():
                 process.signal(signal.SIGTERM)
@@ -163,7 +168,7 @@ class Mesh:
         self.finished.append(process)
 
     def logs(self):
-        everything = self.finished + list(self.processes.values())
+        everything = self.finished + self.replaced + list(self.processes.values())
         return "\n".join(f"---- {p.log.name}\n{p.text()[-3000:]}" for p in everything)
 
     # ---- asking ----
