@@ -126,6 +126,15 @@ void broker_ping(struct broker *broker, struct endpoint *endpoint,
                       NULL);
 }
 
+void broker_pong(struct broker *broker, struct broker_peer *peer, struct mesh_msg *msg,
+                 void *body)
+{
+    (void)broker;
+    (void)peer;
+    (void)msg;
+    (void)body;
+}
+
 void broker_payload_free(struct broker_payload *payload)
 {
     zmq_msg_close(&payload->msg);

@@ -5,9 +5,6 @@
 #include <stdio.h>
 #include <string.h>
 
-typedef void back_fn(struct broker *broker, struct broker_peer *peer,
-                     struct mesh_msg *msg, void *body);
-
 static void end_session(struct broker *broker, struct broker_peer *peer)
 {
     broker_core_worker_bye(broker->core, peer->index, broker_now_us(broker));
@@ -170,15 +167,6 @@ static void on_ping(struct broker *broker, struct broker_peer *peer, struct mesh
     broker_ping(broker, broker->back, peer, msg);
 }
 
-static void on_pong(struct broker *broker, struct broker_peer *peer, struct mesh_msg *msg,
-                    void *body)
-{
-    (void)broker;
-    (void)peer;
-    (void)msg;
-    (void)body;
-}
-
 static void on_bye(struct broker *broker, struct broker_peer *peer, struct mesh_msg *msg,
                    void *body)
 {
@@ -187,69 +175,19 @@ static void on_bye(struct broker *broker, struct broker_peer *peer, struct mesh_
     end_session(broker, peer);
 }
 
-static back_fn *const verbs[PROTO_VERB_END] = {
+static broker_verb_fn *const verbs[PROTO_VERB_END] = {
     [PROTO_REGISTER] = on_register, [PROTO_READY] = on_ready,
     [PROTO_START] = on_start,       [PROTO_PROGRESS] = on_progress,
     [PROTO_DONE] = on_done,         [PROTO_FAIL] = on_fail,
     [PROTO_DRAIN] = on_drain,       [PROTO_DRAINED] = on_drained,
     [PROTO_SCALED] = on_scaled,     [PROTO_PING] = on_ping,
-    [PROTO_PONG] = on_pong,         [PROTO_BYE] = on_bye,
+    [PROTO_PONG] = broker_pong,     [PROTO_BYE] = on_bye,
 };
 
-static void bad(struct broker *broker, struct broker_peer *peer,
-                const struct mesh_peer *id, const struct proto_envelope *envelope,
-                const char *why)
-{
-    if (broker_bad(broker, broker->back, peer, id, envelope, why))
-        end_session(broker, peer);
-}
-
-/* Any body of the verbs above. */
-union body {
-    struct proto_enlist enlist;
-    struct proto_ready ready;
-    struct proto_start start;
-    struct proto_outcome outcome;
-    struct proto_drain drain;
-    struct proto_scaled scaled;
+const struct broker_side broker_back_side = {
+    .verbs = verbs,
+    .opening = PROTO_REGISTER,
+    .heard = broker_core_worker_heard,
+    .end_session = end_session,
+    .wrong_verb = "no verb of a worker",
 };
-
-static void on_message(struct endpoint *endpoint, struct mesh_msg *msg, void *arg)
-{
-    struct broker *broker = arg;
-    struct broker_peer *peer = broker_peers_find(&broker->workers, &msg->peer);
-    const struct proto_field *fields = proto_verb_fields(msg->envelope.verb);
-    uint8_t verb = msg->envelope.verb;
-    union body body;
-
-    broker_wake(broker);
-    if (peer == NULL && verb != PROTO_REGISTER) {
-        broker_stranger(broker, endpoint, msg);
-        return;
-    }
-    if (peer != NULL)
-        (void)broker_core_worker_heard(broker->core, peer->index, broker_now_us(broker));
-    if (verb >= PROTO_VERB_END || verbs[verb] == NULL)
-        bad(broker, peer, &msg->peer, &msg->envelope, "no verb of a worker");
-    else if (fields != NULL &&
-             proto_body_decode(fields, msg->body, msg->body_bytes, &body) < 0)
-        bad(broker, peer, &msg->peer, &msg->envelope, "the body is malformed");
-    else
-        verbs[verb](broker, peer, msg, &body);
-    broker_settle(broker);
-}
-
-static void on_bad(struct endpoint *endpoint, const struct mesh_peer *id,
-                   const struct proto_envelope *envelope, int err, void *arg)
-{
-    struct broker *broker = arg;
-    (void)endpoint;
-
-    broker_wake(broker);
-    bad(broker, broker_peers_find(&broker->workers, id), id, envelope,
-        err == -EPROTONOSUPPORT ? "another version of the protocol"
-                                : "the message is malformed");
-    broker_settle(broker);
-}
-
-const struct endpoint_callbacks broker_back_callbacks = {on_message, on_bad};

@@ -98,6 +98,81 @@ void broker_settle(struct broker *broker)
         service_stop(broker->service, 0);
 }
 
+/* ---- messages ---- */
+
+/* Any body that a verb of either side has. */
+union body {
+    struct proto_hello hello;
+    struct proto_submit submit;
+    struct proto_mode mode;
+    struct proto_purge purge;
+    struct proto_enlist enlist;
+    struct proto_ready ready;
+    struct proto_start start;
+    struct proto_outcome outcome;
+    struct proto_scale scale;
+    struct proto_scaled scaled;
+    struct proto_drain drain;
+};
+
+static const struct broker_side *side_of(struct broker *broker,
+                                         const struct endpoint *endpoint,
+                                         struct broker_peers **peers)
+{
+    bool front = endpoint == broker->front;
+
+    *peers = front ? &broker->clients : &broker->workers;
+    return front ? &broker_front_side : &broker_back_side;
+}
+
+static void on_message(struct endpoint *endpoint, struct mesh_msg *msg, void *arg)
+{
+    struct broker *broker = arg;
+    struct broker_peers *peers;
+    const struct broker_side *side = side_of(broker, endpoint, &peers);
+    struct broker_peer *peer = broker_peers_find(peers, &msg->peer);
+    uint8_t verb = msg->envelope.verb;
+    const struct proto_field *fields = proto_verb_fields(verb);
+    const char *wrong = NULL;
+    union body body;
+
+    broker_wake(broker);
+    if (peer == NULL && verb != side->opening) {
+        broker_stranger(broker, endpoint, msg);
+        return;
+    }
+    if (peer != NULL)
+        (void)side->heard(broker->core, peer->index, broker_now_us(broker));
+    if (verb >= PROTO_VERB_END || side->verbs[verb] == NULL)
+        wrong = side->wrong_verb;
+    else if (fields != NULL &&
+             proto_body_decode(fields, msg->body, msg->body_bytes, &body) < 0)
+        wrong = "the body is malformed";
+    if (wrong == NULL)
+        side->verbs[verb](broker, peer, msg, &body);
+    else if (broker_bad(broker, endpoint, peer, &msg->peer, &msg->envelope, wrong))
+        side->end_session(broker, peer);
+    broker_settle(broker);
+}
+
+static void on_bad(struct endpoint *endpoint, const struct mesh_peer *id,
+                   const struct proto_envelope *envelope, int err, void *arg)
+{
+    struct broker *broker = arg;
+    struct broker_peers *peers;
+    const struct broker_side *side = side_of(broker, endpoint, &peers);
+    struct broker_peer *peer = broker_peers_find(peers, id);
+    const char *wrong = err == -EPROTONOSUPPORT ? "another version of the protocol"
+                                                : "the message is malformed";
+
+    broker_wake(broker);
+    if (broker_bad(broker, endpoint, peer, id, envelope, wrong))
+        side->end_session(broker, peer);
+    broker_settle(broker);
+}
+
+static const struct endpoint_callbacks callbacks = {on_message, on_bad};
+
 /* ---- life ---- */
 
 static struct broker_core_limits limits_of(const struct broker *broker)
@@ -157,12 +232,12 @@ static int make_tables(struct broker *broker)
 }
 
 static int open_one(struct broker *broker, const char *name, enum endpoint_kind kind,
-                    const struct endpoint_callbacks *callbacks, struct endpoint **out)
+                    struct endpoint **out)
 {
     const char *address = service_endpoint(broker->service, name);
     int err =
         endpoint_open(service_loop(broker->service), service_zmq(broker->service), kind,
-                      address, NULL, (int)broker->options->hwm, callbacks, broker, out);
+                      address, NULL, (int)broker->options->hwm, &callbacks, broker, out);
     if (err < 0)
         log_event(LOG_ERROR, "cannot bind", "endpoint=%s address=\"%s\" error=\"%s\"",
                   name, address, strerror(-err));
@@ -171,14 +246,12 @@ static int open_one(struct broker *broker, const char *name, enum endpoint_kind 
 
 static int open_sockets(struct broker *broker)
 {
-    int err = open_one(broker, "events", ENDPOINT_PUB, NULL, &broker->events);
+    int err = open_one(broker, "events", ENDPOINT_PUB, &broker->events);
 
     if (err == 0)
-        err = open_one(broker, "back", ENDPOINT_ROUTER, &broker_back_callbacks,
-                       &broker->back);
+        err = open_one(broker, "back", ENDPOINT_ROUTER, &broker->back);
     if (err == 0)
-        err = open_one(broker, "front", ENDPOINT_ROUTER, &broker_front_callbacks,
-                       &broker->front);
+        err = open_one(broker, "front", ENDPOINT_ROUTER, &broker->front);
     return err;
 }
 

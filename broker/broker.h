@@ -2,7 +2,8 @@
  * broker.h - the broker's shell: sockets, names and JSON around broker/core, which takes
  * the decisions.
  *
- *   front.c, back.c   a message arrives -> one event of the core
+ *   broker.c          a message is checked and handed to its verb's function
+ *   front.c, back.c   those functions: a message -> one event of the core
  *   act.c             the core's actions -> messages, log lines, events
  *   peers.c           routing ids <-> the core's small numbers
  *   stats.c           STATS
@@ -79,9 +80,20 @@ void broker_wake(struct broker *broker);
 /* Carry out all actions, and wait for the next deadline. */
 void broker_settle(struct broker *broker);
 
-/* front.c, back.c: callbacks of the two sockets. `arg` is the broker. */
-extern const struct endpoint_callbacks broker_front_callbacks;
-extern const struct endpoint_callbacks broker_back_callbacks;
+/* What the peer of one verb says. `peer` is NULL where it opens a session; `body` is the
+ * struct that the verb has in verbs.tbl, the function's own to change. */
+typedef void broker_verb_fn(struct broker *broker, struct broker_peer *peer,
+                            struct mesh_msg *msg, void *body);
+
+/* front.c, back.c: one of the two sockets: what its peers may say. */
+struct broker_side {
+    broker_verb_fn *const *verbs; /* PROTO_VERB_END; NULL: none of theirs */
+    uint8_t opening;              /* the verb that opens a session */
+    int (*heard)(struct broker_core *core, uint32_t index, uint64_t now_us);
+    void (*end_session)(struct broker *broker, struct broker_peer *peer);
+    const char *wrong_verb; /* what such a peer is told */
+};
+extern const struct broker_side broker_front_side, broker_back_side;
 
 /* act.c */
 void broker_act(struct broker *broker, const struct broker_core_action *action);
@@ -107,6 +119,9 @@ void broker_publish(struct broker *broker, const char *kind, const char *format,
 /* PING: PONG, and its statistics are kept. */
 void broker_ping(struct broker *broker, struct endpoint *endpoint,
                  struct broker_peer *peer, const struct mesh_msg *msg);
+/* PONG: that it came is all there is to it. */
+void broker_pong(struct broker *broker, struct broker_peer *peer, struct mesh_msg *msg,
+                 void *body);
 void broker_payload_free(struct broker_payload *payload);
 /* Lower-case digits and a NUL; nothing is written for no bytes. */
 void broker_hex(const uint8_t *bytes, size_t size, char *out);

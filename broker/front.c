@@ -12,9 +12,6 @@ static enum log_level level_of(const struct broker_peer *peer)
     return strcmp(peer->role, "client") == 0 ? LOG_DEBUG : LOG_INFO;
 }
 
-typedef void front_fn(struct broker *broker, struct broker_peer *peer,
-                      struct mesh_msg *msg, const void *body);
-
 static void end_session(struct broker *broker, struct broker_peer *peer)
 {
     uint32_t index = peer->index;
@@ -26,7 +23,7 @@ static void end_session(struct broker *broker, struct broker_peer *peer)
 }
 
 static void on_hello(struct broker *broker, struct broker_peer *peer,
-                     struct mesh_msg *msg, const void *body)
+                     struct mesh_msg *msg, void *body)
 {
     const struct proto_hello *hello = body;
     bool fresh = peer == NULL;
@@ -52,7 +49,7 @@ static void on_hello(struct broker *broker, struct broker_peer *peer,
 }
 
 static void on_submit(struct broker *broker, struct broker_peer *peer,
-                      struct mesh_msg *msg, const void *body)
+                      struct mesh_msg *msg, void *body)
 {
     const struct proto_submit *submit = body;
     struct broker_payload *payload = calloc(1, sizeof *payload);
@@ -84,7 +81,7 @@ static void on_submit(struct broker *broker, struct broker_peer *peer,
 }
 
 static void on_cancel(struct broker *broker, struct broker_peer *peer,
-                      struct mesh_msg *msg, const void *body)
+                      struct mesh_msg *msg, void *body)
 {
     (void)body;
     (void)broker_core_cancel(broker->core, peer->index, &msg->envelope.request,
@@ -92,23 +89,14 @@ static void on_cancel(struct broker *broker, struct broker_peer *peer,
 }
 
 static void on_ping(struct broker *broker, struct broker_peer *peer, struct mesh_msg *msg,
-                    const void *body)
+                    void *body)
 {
     (void)body;
     broker_ping(broker, broker->front, peer, msg);
 }
 
-static void on_pong(struct broker *broker, struct broker_peer *peer, struct mesh_msg *msg,
-                    const void *body)
-{
-    (void)broker;
-    (void)peer;
-    (void)msg;
-    (void)body;
-}
-
 static void on_bye(struct broker *broker, struct broker_peer *peer, struct mesh_msg *msg,
-                   const void *body)
+                   void *body)
 {
     (void)msg;
     (void)body;
@@ -133,7 +121,7 @@ static void send_scaled(struct broker *broker, const struct mesh_msg *msg, uint3
 }
 
 static void on_scale(struct broker *broker, struct broker_peer *peer,
-                     struct mesh_msg *msg, const void *body)
+                     struct mesh_msg *msg, void *body)
 {
     const struct proto_scale *scale = body;
     struct broker_core_scale asked = {
@@ -159,7 +147,7 @@ static void on_scale(struct broker *broker, struct broker_peer *peer,
 }
 
 static void on_mode(struct broker *broker, struct broker_peer *peer, struct mesh_msg *msg,
-                    const void *body)
+                    void *body)
 {
     const struct proto_mode *mode = body;
     enum broker_core_level level;
@@ -183,7 +171,7 @@ static void release_text(void *text, void *owner)
 }
 
 static void on_stats(struct broker *broker, struct broker_peer *peer,
-                     struct mesh_msg *msg, const void *body)
+                     struct mesh_msg *msg, void *body)
 {
     json_t *stats = broker_stats(broker);
     char *text = stats != NULL ? json_dumps(stats, JSON_COMPACT) : NULL;
@@ -205,7 +193,7 @@ static void on_stats(struct broker *broker, struct broker_peer *peer,
 }
 
 static void on_purge(struct broker *broker, struct broker_peer *peer,
-                     struct mesh_msg *msg, const void *body)
+                     struct mesh_msg *msg, void *body)
 {
     const struct proto_purge *purge = body;
     char what[2 * sizeof purge->key + 1] = "all";
@@ -230,7 +218,7 @@ static void on_purge(struct broker *broker, struct broker_peer *peer,
 }
 
 static void on_drain(struct broker *broker, struct broker_peer *peer,
-                     struct mesh_msg *msg, const void *body)
+                     struct mesh_msg *msg, void *body)
 {
     const struct proto_drain *drain = body;
     (void)peer;
@@ -243,67 +231,17 @@ static void on_drain(struct broker *broker, struct broker_peer *peer,
                           drain, NULL);
 }
 
-static front_fn *const verbs[PROTO_VERB_END] = {
+static broker_verb_fn *const verbs[PROTO_VERB_END] = {
     [PROTO_HELLO] = on_hello, [PROTO_SUBMIT] = on_submit, [PROTO_CANCEL] = on_cancel,
-    [PROTO_PING] = on_ping,   [PROTO_PONG] = on_pong,     [PROTO_BYE] = on_bye,
+    [PROTO_PING] = on_ping,   [PROTO_PONG] = broker_pong, [PROTO_BYE] = on_bye,
     [PROTO_SCALE] = on_scale, [PROTO_MODE] = on_mode,     [PROTO_STATS] = on_stats,
     [PROTO_PURGE] = on_purge, [PROTO_DRAIN] = on_drain,
 };
 
-static void bad(struct broker *broker, struct broker_peer *peer,
-                const struct mesh_peer *id, const struct proto_envelope *envelope,
-                const char *why)
-{
-    if (broker_bad(broker, broker->front, peer, id, envelope, why))
-        end_session(broker, peer);
-}
-
-/* Any body of the verbs above. */
-union body {
-    struct proto_hello hello;
-    struct proto_submit submit;
-    struct proto_scale scale;
-    struct proto_mode mode;
-    struct proto_purge purge;
-    struct proto_drain drain;
+const struct broker_side broker_front_side = {
+    .verbs = verbs,
+    .opening = PROTO_HELLO,
+    .heard = broker_core_client_heard,
+    .end_session = end_session,
+    .wrong_verb = "no verb of a client",
 };
-
-static void on_message(struct endpoint *endpoint, struct mesh_msg *msg, void *arg)
-{
-    struct broker *broker = arg;
-    struct broker_peer *peer = broker_peers_find(&broker->clients, &msg->peer);
-    const struct proto_field *fields = proto_verb_fields(msg->envelope.verb);
-    uint8_t verb = msg->envelope.verb;
-    union body body;
-
-    broker_wake(broker);
-    if (peer == NULL && verb != PROTO_HELLO) {
-        broker_stranger(broker, endpoint, msg);
-        return;
-    }
-    if (peer != NULL)
-        (void)broker_core_client_heard(broker->core, peer->index, broker_now_us(broker));
-    if (verb >= PROTO_VERB_END || verbs[verb] == NULL)
-        bad(broker, peer, &msg->peer, &msg->envelope, "no verb of a client");
-    else if (fields != NULL &&
-             proto_body_decode(fields, msg->body, msg->body_bytes, &body) < 0)
-        bad(broker, peer, &msg->peer, &msg->envelope, "the body is malformed");
-    else
-        verbs[verb](broker, peer, msg, &body);
-    broker_settle(broker);
-}
-
-static void on_bad(struct endpoint *endpoint, const struct mesh_peer *id,
-                   const struct proto_envelope *envelope, int err, void *arg)
-{
-    struct broker *broker = arg;
-    (void)endpoint;
-
-    broker_wake(broker);
-    bad(broker, broker_peers_find(&broker->clients, id), id, envelope,
-        err == -EPROTONOSUPPORT ? "another version of the protocol"
-                                : "the message is malformed");
-    broker_settle(broker);
-}
-
-const struct endpoint_callbacks broker_front_callbacks = {on_message, on_bad};
