@@ -1,5 +1,7 @@
 #include "client/siftmesh.h"
 
+#include "proto/picture.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -282,13 +284,13 @@ static int finish(struct incoming *in, struct siftmesh_result *result)
 }
 
 static int submit(struct siftmesh *mesh, const struct proto_submit *body,
-                  const void *payload, size_t size, int timeout_ms,
+                  const void *payload, size_t size, uint64_t cost_bytes, int timeout_ms,
                   struct siftmesh_result *result)
 {
     struct proto_envelope e = {.verb = PROTO_SUBMIT,
                                .priority = PROTO_PRIORITY_NORMAL,
                                .budget_ms = (uint32_t)timeout_ms,
-                               .cost_bytes = size,
+                               .cost_bytes = cost_bytes,
                                .request = new_id(mesh)};
     struct incoming in = {0};
 
@@ -320,7 +322,7 @@ static void settle(struct siftmesh *mesh, const struct proto_submit *asked,
     body.lease = lease;
     body.params_bytes = body.image_sha256_bytes = 0;
     /* A result that could not be kept is still a result. */
-    (void)submit(mesh, &body, ok ? result->bytes : NULL, ok ? result->size : 0,
+    (void)submit(mesh, &body, ok ? result->bytes : NULL, ok ? result->size : 0, 0,
                  timeout_ms, &ignored);
     siftmesh_result_free(&ignored);
 }
@@ -333,7 +335,7 @@ static int ask_cache(struct siftmesh *mesh, const struct proto_submit *asked,
     snprintf(body.service, sizeof body.service, "cache");
     snprintf(body.method, sizeof body.method, "get");
     memcpy(body.key, asked->key, sizeof body.key);
-    return submit(mesh, &body, NULL, 0,
+    return submit(mesh, &body, NULL, 0, 0,
                   timeout_ms < CACHE_WAIT_MS ? timeout_ms : CACHE_WAIT_MS, result);
 }
 
@@ -366,7 +368,9 @@ static int compute(struct siftmesh *mesh, enum proto_kind kind, const char *meth
                          : 0; /* no cache, no lease: compute all the same */
     siftmesh_result_free(result);
     int64_t left = until - now_ms();
-    err = left <= 0 ? -ETIMEDOUT : submit(mesh, &body, image, size, (int)left, result);
+    uint64_t cost = proto_picture_cost_bytes(image, size, kind, params);
+    err = left <= 0 ? -ETIMEDOUT
+                    : submit(mesh, &body, image, size, cost, (int)left, result);
     if (lease != 0 && err != -ECONNRESET)
         settle(mesh, &body, lease, result, HELLO_REPEAT_MS * 5);
     return err;

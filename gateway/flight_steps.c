@@ -1,5 +1,7 @@
 #include "gateway/flight_internal.h"
 
+#include "proto/picture.h"
+
 #include <stdio.h>
 #include <string.h>
 
@@ -73,6 +75,9 @@ static void compute(struct gateway_flight *flight, uint64_t now_us)
                                     "the request's time ran out", now_us);
         return;
     }
+    submit.cost_bytes =
+        proto_picture_cost_bytes(zmq_msg_data(&flight->image),
+                                 zmq_msg_size(&flight->image), ask->kind, &ask->params);
     strcpy(body.method, ask->kind == PROTO_KIND_DENOISE ? "denoise" : "features");
     memcpy(body.key, ask->key, PROTO_DIGEST_BYTES);
     memcpy(body.image_sha256, ask->image_sha256, PROTO_DIGEST_BYTES);

@@ -175,6 +175,7 @@ static int send_submit(struct gateway_mesh *mesh, const struct gateway_submit *s
         .priority = (uint8_t)submit->priority,
         .budget_ms = budget_ms < UINT32_MAX ? (uint32_t)budget_ms : UINT32_MAX,
         .request = *id,
+        .cost_bytes = submit->cost_bytes,
         .trace = submit->trace,
     };
 

@@ -44,7 +44,8 @@ struct gateway_submit {
     const struct proto_submit *body;
     zmq_msg_t *payload; /* NULL: none; shared, stays the caller's */
     struct proto_id trace;
-    uint64_t budget_us; /* rounded up to milliseconds */
+    uint64_t budget_us;  /* rounded up to milliseconds */
+    uint64_t cost_bytes; /* memory that the work will need; 0: none to speak of */
     enum proto_priority priority;
     gateway_ended_fn *ended; /* NULL: nobody cares */
     void *owner;

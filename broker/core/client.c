@@ -68,6 +68,15 @@ static bool no_room(const struct broker_core *core, const struct broker_core_cli
                 core->jobs_open + 1ull);
 }
 
+/* It could never be dispatched; and nobody would see why it waits. */
+static bool too_costly(const struct broker_core *core,
+                       const struct broker_core_request *request)
+{
+    uint64_t budget = core->limits.memory_budget;
+
+    return budget > 0 && request->cost_bytes > budget;
+}
+
 static bool unfit(struct broker_core *core, uint32_t client,
                   const struct broker_core_request *request, struct refusal *refusal)
 {
@@ -86,6 +95,11 @@ static bool unfit(struct broker_core *core, uint32_t client,
     else if (request->bytes > largest)
         *refusal = (struct refusal){PROTO_STATUS_TOO_LARGE, "the payload is too large",
                                     largest, request->bytes};
+    else if (too_costly(core, request))
+        *refusal = (struct refusal){PROTO_STATUS_TOO_MANY_PIXELS,
+                                    "the work needs more memory than memory_budget, "
+                                    "the bytes of all jobs together",
+                                    core->limits.memory_budget, request->cost_bytes};
     else
         return false;
     return true;

@@ -143,7 +143,8 @@ struct broker_core_request {
     uint8_t priority;    /* enum proto_priority */
     uint32_t budget_ms;  /* 0: the default */
     uint64_t bytes;      /* of the payload */
-    uint64_t cost_bytes; /* memory that the work will need; 0: nobody can say */
+    uint64_t cost_bytes; /* memory that the work will need; 0: nobody can say. Above the
+                            budget it is refused */
     const uint8_t *key;  /* what it is about, 32 bytes, copied; NULL: nobody can say */
     void *payload;
 };

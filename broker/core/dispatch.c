@@ -56,13 +56,12 @@ static struct broker_core_job *choose_job(const struct broker_core *core,
     return NULL;
 }
 
-/* A job that is larger than the whole budget may run when nothing else does, and then
- * nothing else may. */
+/* None is larger than the whole budget: that is refused on arrival. */
 static bool fits_memory(const struct broker_core *core, const struct broker_core_job *job)
 {
     uint64_t budget = core->limits.memory_budget;
 
-    return budget == 0 || core->at_slots == 0 || core->cost + job->cost <= budget;
+    return budget == 0 || core->cost + job->cost <= budget;
 }
 
 static bool may_take(const struct broker_core *core,

@@ -192,10 +192,8 @@ void broker_core_job_send(struct broker_core *core, struct broker_core_job *job,
     worker->used = ++core->uses;
     if (service->running++ == 0)
         service->busy_us = now_us;
-    if (worker->slots_max > 0) {
-        core->at_slots++;
+    if (worker->slots_max > 0)
         core->cost += job->cost;
-    }
     core->counters.jobs_dispatched++;
     core->counters.jobs_retried += job->attempt > 1;
     broker_core_job_arm(core, job);
@@ -225,7 +223,6 @@ static void abort_attempt(struct broker_core *core, struct broker_core_job *job,
         return;
     worker->aborting++;
     worker->aborting_cost += job->cost;
-    core->at_slots++;
     core->cost += job->cost;
     core->services[job->service].aborting++;
     worker->aborting_until_us = now_us + core->limits.lease_us;
@@ -248,10 +245,8 @@ static void leave_worker(struct broker_core *core, struct broker_core_job *job)
     worker->jobs--;
     worker->bytes -= job->bytes;
     core->services[job->service].running--;
-    if (worker->slots_max > 0) {
-        core->at_slots--;
+    if (worker->slots_max > 0)
         core->cost -= job->cost;
-    }
     job->tried = worker->session;
     job->worker = BROKER_CORE_NONE;
 }

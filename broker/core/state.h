@@ -139,7 +139,6 @@ struct broker_core {
     uint64_t jobs_begun; /* for numbers */
     uint64_t bytes;      /* payloads of open jobs */
     uint64_t cost;       /* of jobs at workers with slots, aborted ones too */
-    uint32_t at_slots;   /* how many these are */
     struct broker_core_job **buckets;
     uint32_t bucket_mask;
 

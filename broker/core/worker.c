@@ -86,7 +86,6 @@ static void forget_aborting(struct broker_core *core, struct broker_core_worker 
     if (worker->aborting <= keep)
         return;
     core->services[worker->service].aborting -= worker->aborting - (uint32_t)keep;
-    core->at_slots -= worker->aborting - (uint32_t)keep;
     worker->aborting = (uint32_t)keep;
     /* Which of them have ended, nobody says. */
     if (keep > 0)

@@ -12,6 +12,7 @@ belongs to one thread. Protocol: docs/PROTOCOL.md.
 
 import hashlib
 import os
+import re
 import struct
 import time
 
@@ -80,6 +81,64 @@ def canonical(given):
     return out
 
 
+def _picture_size(image):
+    """Width, height and bytes a pixel from the head of a picture; None where it is none.
+    The same as proto/picture.c."""
+    if image[:3] == b"\xff\xd8\xff":
+        at = 2
+        while match := re.compile(rb"\xff+([^\x00\xff])").search(image, at):
+            marker, at = match[1][0], match.end()
+            if marker == 1 or 0xd0 <= marker <= 0xd7:
+                continue
+            length, height, width = struct.unpack_from(">HxHH", image[at:at + 7] + bytes(7))
+            if 0xc0 <= marker <= 0xcf and marker not in (0xc4, 0xc8, 0xcc):
+                return width, height, 1
+            if marker in (0xd8, 0xd9, 0xda) or at + length > len(image):
+                return None
+            at += max(2, length)
+    elif image[:8] == b"\x89PNG\r\n\x1a\n" and len(image) >= 25:
+        return *struct.unpack_from(">II", image, 16), 2 if image[24] == 16 else 1
+    elif image[:4] == b"RIFF" and image[8:12] == b"WEBP" and len(image) >= 30:
+        kind, data = image[12:16], image[20:30]
+        if kind == b"VP8X":
+            return 1 + int.from_bytes(data[4:7], "little"), \
+                1 + int.from_bytes(data[7:10], "little"), 1
+        if kind == b"VP8L":
+            bits = int.from_bytes(data[1:5], "little")
+            return 1 + (bits & 0x3fff), 1 + (bits >> 14 & 0x3fff), 1
+        if kind == b"VP8 ":
+            return *(side & 0x3fff for side in struct.unpack_from("<HH", data, 6)), 1
+    else:
+        space = rb"(?:\s|#[^\r\n]*)*"
+        head = re.match(rb"P([1-6])" + 2 * (space + rb"(\d+)") + rb"(?:" + space + rb"(\d+))?",
+                        image)
+        if head:
+            deep = head[1] not in (b"1", b"4") and int(head[4] or 0) > 255
+            return int(head[2]), int(head[3]), 2 if deep else 1
+    return None
+
+
+def cost(image, method, given):
+    """Memory that a job is expected to need, in bytes; the formula is in proto/picture.h."""
+    size = _picture_size(image)
+    if not size:
+        return (256 << 10) + len(image)
+    value = {name: given.get(name, default) for name, _, default in PARAMETERS}
+    width, height, depth = size
+    pixels, n, sigma = width * height, value["octave_layers"], value["sigma"]
+    doubled = value["first_octave"] < 0
+    stage = 8 * pixels
+    if method == "denoise" or value["denoise"] == "nlm":
+        stage = max(stage, pixels * depth + (4 << 20))
+    if method == "features" and value["sift"] == "vlfeat":
+        stage = max(stage, 4 * pixels * (1 + (4 if doubled else 1) * (4 * n + 10)))
+    elif method == "features":
+        column = int(512 + 256 * n + (1536 + 430 * n) * sigma)
+        columns = max(width, height) * (2 if doubled else 1)
+        stage = max(stage, 3 * pixels + columns * column + int(46000 * sigma * sigma))
+    return (256 << 10) + pixels * depth + stage + len(image)
+
+
 class Mesh:
     """A session with the broker at `front`."""
 
@@ -141,7 +200,8 @@ class Mesh:
         lease = body.get("lease", 0) if status == MISS else 0
         work = {"service": "extract", "method": method, "key": key,
                 "image_sha256": digest, "params": canon}
-        status, body, payload = self._submit(work, image, end - time.monotonic())
+        status, body, payload = self._submit(work, image, end - time.monotonic(),
+                                             cost(image, method, parameters))
         if lease:
             settle = {"service": "cache", "method": "put" if status == OK else "drop",
                       "key": key, "lease": lease}
@@ -152,9 +212,9 @@ class Mesh:
                         body.get("retry_after_ms", 0))
         return payload, False
 
-    def _submit(self, body, payload, timeout):
+    def _submit(self, body, payload, timeout, cost_bytes=0):
         request = self._send(SUBMIT, self._new_id(), body, payload,
-                             budget_ms=max(1, int(timeout * 1000)))
+                             budget_ms=max(1, int(timeout * 1000)), cost_bytes=cost_bytes)
         _, status, body, payload = self._answer(request, (FINAL, REJECT), timeout)
         return status, body, payload
 
@@ -188,9 +248,9 @@ class Mesh:
         self._count += 1
         return self._prefix + struct.pack("<Q", self._count)
 
-    def _send(self, verb, request, body, payload=b"", budget_ms=0):
+    def _send(self, verb, request, body, payload=b"", budget_ms=0, cost_bytes=0):
         header = HEADER.pack(b"SMP1", 1, verb, 0, 0, NORMAL, 0, budget_ms, request,
-                             len(payload), request, self._epoch)
+                             cost_bytes, request, self._epoch)
         frames = [header, msgpack.packb(body)] + ([payload] if payload else [])
         try:
             self._socket.send_multipart(frames, zmq.DONTWAIT)

@@ -2,10 +2,12 @@
  * A picture file as a slot gets it: decode_probe() and decode_image() with the pixel
  * limit of the job, then, for small pictures, the whole pipeline without denoising. What
  * is decoded has the shape that the header promised (or that shape turned), and its
- * pixels are all set and inside the limit.
+ * pixels are all set and inside the limit. What a decoder understands of a head, those
+ * who only state a job's cost understand alike.
  */
 #include "extractor/decode/decode.h"
 #include "extractor/pipeline.h"
+#include "proto/picture.h"
 
 #include <stdint.h>
 #include <stdlib.h>
@@ -67,6 +69,22 @@ static void run_pipeline(const uint8_t *bytes, size_t size)
     extractor_result_free(&result);
 }
 
+static void check_stated(const uint8_t *bytes, size_t size,
+                         const struct decode_info *info)
+{
+    struct proto_picture picture;
+    struct proto_params params;
+
+    proto_params_init(&params);
+    require(proto_picture_cost_bytes(bytes, size, PROTO_KIND_FEATURES, &params) > size);
+    int err = proto_picture_probe(bytes, size, &picture);
+    if (info == NULL)
+        return;
+    require(err == 0 && picture.width_px == info->width_px &&
+            picture.height_px == info->height_px &&
+            picture.depth_bits == info->depth_bits);
+}
+
 static void decode(const uint8_t *bytes, size_t size, bool upright)
 {
     const struct decode_options options = {.pixels_max = PIXELS_MAX, .upright = upright};
@@ -76,6 +94,7 @@ static void decode(const uint8_t *bytes, size_t size, bool upright)
 
     bool known = decode_probe(bytes, size, &info, &error) == 0;
     require(known || error.detail[0] != '\0');
+    check_stated(bytes, size, known ? &info : NULL);
     if (decode_image(bytes, size, &options, &image, &error) < 0) {
         require(memchr(error.detail, '\0', sizeof error.detail) != NULL);
         return;

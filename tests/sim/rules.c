@@ -232,32 +232,32 @@ uint32_t sim_rule_aborting(const struct sim_shadow *shadow, uint32_t service)
 }
 
 /* What the jobs at slots need, those too that were aborted and may be there yet. */
-uint64_t sim_rule_cost(const struct sim_shadow *shadow, uint32_t *jobs)
+uint64_t sim_rule_cost(const struct sim_shadow *shadow)
 {
     uint64_t cost = 0;
 
-    *jobs = 0;
     for (uint32_t i = 0; i < shadow->opened; i++) {
         const struct sim_record *record = &shadow->records[shadow->open[i]];
-        if ((record->place != SIM_SENT && record->place != SIM_RUNNING) ||
-            shadow->workers[record->worker].slots_max == 0)
-            continue;
-        cost += record->cost;
-        ++*jobs;
+        bool at_worker = record->place == SIM_SENT || record->place == SIM_RUNNING;
+        if (at_worker && shadow->workers[record->worker].slots_max > 0)
+            cost += record->cost;
     }
     for (uint32_t i = 0; i < SIM_WORKERS; i++) {
         struct broker_core_worker_view view;
-        if (!shadow->workers[i].open || !broker_core_worker(shadow->core, i, &view))
-            continue;
-        cost += view.aborting_cost;
-        *jobs += view.aborting;
+        if (shadow->workers[i].open && broker_core_worker(shadow->core, i, &view))
+            cost += view.aborting_cost;
     }
     return cost;
 }
 
+bool sim_rule_costly(const struct sim_shadow *shadow, const struct sim_record *record)
+{
+    uint64_t budget = shadow->limits.memory_budget;
+    return budget > 0 && record->cost > budget;
+}
+
 bool sim_rule_fits(const struct sim_shadow *shadow, const struct sim_record *record)
 {
-    uint32_t jobs;
-    uint64_t cost = sim_rule_cost(shadow, &jobs), budget = shadow->limits.memory_budget;
-    return budget == 0 || jobs == 0 || cost + record->cost <= budget;
+    uint64_t budget = shadow->limits.memory_budget;
+    return budget == 0 || sim_rule_cost(shadow) + record->cost <= budget;
 }

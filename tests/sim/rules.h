@@ -33,8 +33,10 @@ struct sim_ends sim_rule_ends(const struct sim_shadow *shadow, uint32_t service,
 const struct sim_record *sim_rule_next(const struct sim_shadow *shadow, uint32_t service);
 uint32_t sim_rule_running(const struct sim_shadow *shadow, uint32_t service);
 uint32_t sim_rule_aborting(const struct sim_shadow *shadow, uint32_t service);
-/* What the jobs at slots need, and how many they are. */
-uint64_t sim_rule_cost(const struct sim_shadow *shadow, uint32_t *jobs);
+/* What the jobs at slots need; whether one needs more than all may; whether it fits now.
+ */
+uint64_t sim_rule_cost(const struct sim_shadow *shadow);
+bool sim_rule_costly(const struct sim_shadow *shadow, const struct sim_record *record);
 bool sim_rule_fits(const struct sim_shadow *shadow, const struct sim_record *record);
 
 #endif

@@ -131,6 +131,8 @@ static void accepted(struct sim_shadow *shadow, const struct broker_core_action 
     MUST(!shadow->draining, "request %u accepted while draining", record->index);
     MUST(action->peer == record->client, "ACCEPT to another client");
     record->place = SIM_QUEUED;
+    MUST(!sim_rule_costly(shadow, record), "request %u needs more than the budget",
+         record->index);
     MUST(!record->too_late, "request %u was accepted, but needs %lu ms", record->index,
          record->forecast_ms);
     MUST(!sim_rule_poison(shadow, record), "request %u is poison and was accepted",
@@ -166,6 +168,10 @@ static void refused(struct sim_shadow *shadow, const struct broker_core_action *
          "full without retry-after");
     MUST(action->status != PROTO_STATUS_FULL || action->actual > action->limit,
          "full, but %lu is within %lu", action->actual, action->limit);
+    MUST(action->status != PROTO_STATUS_TOO_MANY_PIXELS ||
+             sim_rule_costly(shadow, record),
+         "request %u was refused for a cost of %lu", record->index, record->cost);
+    shadow->costly += action->status == PROTO_STATUS_TOO_MANY_PIXELS;
     record->place = SIM_REFUSED;
 }
 
@@ -541,13 +547,10 @@ static void check_clients(const struct sim_shadow *shadow)
 static void check_memory(struct sim_shadow *shadow, const struct broker_core_view *all)
 {
     uint64_t budget = shadow->limits.memory_budget;
-    uint32_t jobs;
-    uint64_t cost = sim_rule_cost(shadow, &jobs);
+    uint64_t cost = sim_rule_cost(shadow);
 
     MUST(all->cost == cost, "jobs need %lu, not %lu", all->cost, cost);
-    MUST(budget == 0 || jobs <= 1 || cost <= budget, "%u jobs need %lu of %lu", jobs,
-         cost, budget);
-    shadow->large_alone += budget > 0 && cost > budget;
+    MUST(budget == 0 || cost <= budget, "%lu needed of %lu", cost, budget);
 }
 
 void sim_shadow_check(struct sim_shadow *shadow)

@@ -74,12 +74,12 @@ static void print(const struct sim_totals *totals, uint64_t seeds)
            " requests: %" PRIu64 " refused, %" PRIu64 " dispatches, %" PRIu64
            " second attempts, %" PRIu64 " without budget, %" PRIu64
            " quarantines, %" PRIu64 " sent newest first, %" PRIu64
-           " refused as too late, %" PRIu64 " looks at a job alone, %" PRIu64
+           " refused as too late, %" PRIu64 " refused as too costly, %" PRIu64
            " restarts of the broker, %" PRIu64 " submitted again\n",
            seeds, totals->events, totals->checks, totals->requests, totals->refusals,
            totals->dispatches, totals->second_attempts, totals->unretried,
            totals->quarantined, totals->newest_first, totals->late_refusals,
-           totals->large_alone, totals->restarts, totals->resubmitted);
+           totals->costly, totals->restarts, totals->resubmitted);
     for (unsigned i = 0; i < PROTO_STATUS_COUNT; i++)
         if (totals->by_status[i] > 0)
             printf("  %-18s %" PRIu64 "\n", proto_status_code(i), totals->by_status[i]);

@@ -106,7 +106,7 @@ struct sim_shadow {
     uint64_t now_us, ticked_us; /* ticked: what was due until then was done */
     bool draining, expect_refusal, ticking;
     uint64_t checks, finals, refusals, dispatches, second_attempts;
-    uint64_t unretried, newest_first, late_refusals, large_alone;
+    uint64_t unretried, newest_first, late_refusals, costly;
     uint64_t restarts, resubmitted;
     uint64_t by_status[PROTO_STATUS_COUNT];
 };
@@ -156,7 +156,7 @@ bool sim_verbose(void);
 
 struct sim_totals {
     uint64_t events, requests, finals, refusals, dispatches, second_attempts, checks;
-    uint64_t unretried, quarantined, newest_first, late_refusals, large_alone;
+    uint64_t unretried, quarantined, newest_first, late_refusals, costly;
     uint64_t restarts, resubmitted;
     uint64_t by_status[PROTO_STATUS_COUNT];
 };

@@ -439,7 +439,7 @@ static void add_up(const struct world *world, uint64_t events, struct sim_totals
     totals->unretried += shadow->unretried;
     totals->newest_first += shadow->newest_first;
     totals->late_refusals += shadow->late_refusals;
-    totals->large_alone += shadow->large_alone;
+    totals->costly += shadow->costly;
     totals->quarantined += world->quarantined;
     totals->restarts += shadow->restarts;
     totals->resubmitted += shadow->resubmitted;

@@ -1,5 +1,7 @@
 #include "core_fixture.h"
 
+#include <errno.h>
+
 static void higher_priorities_go_first_and_the_batch_lane_gets_its_share(void **state)
 {
     struct fixture f;
@@ -356,20 +358,33 @@ static void jobs_at_slots_stay_inside_the_memory_budget(void **state)
     close_core(&f);
 }
 
-static void a_job_larger_than_the_budget_runs_alone(void **state)
+static void a_job_larger_than_the_budget_is_refused(void **state)
 {
+    static const uint64_t costs[] = {1001, 1ull << 40, UINT64_MAX};
     struct fixture f;
     (void)state;
     open_with_memory(&f, 1000);
-    assert_int_equal(submit_cost(&f, 1, NORMAL, 1), 0);
-    assert_int_equal(submit_cost(&f, 2, NORMAL, UINT64_MAX), 0);
-    assert_int_equal(submit_cost(&f, 3, NORMAL, 0), 0);
-    assert_int_equal(count_of(&f, BROKER_CORE_JOB), 1);
-    done(&f, nth(&f, BROKER_CORE_JOB, 0));
+    for (unsigned i = 0; i < 3; i++) {
+        assert_int_equal(submit_cost(&f, 1, NORMAL, costs[i]), -EAGAIN);
+        const struct broker_core_action *action = nth(&f, BROKER_CORE_REJECT, i);
+        assert_int_equal(action->status, PROTO_STATUS_TOO_MANY_PIXELS);
+        assert_int_equal(action->limit, 1000);
+        assert_int_equal(action->actual, costs[i]);
+    }
+    assert_int_equal(submit_cost(&f, 1, NORMAL, 1000), 0);
+    assert_int_equal(submit_cost(&f, 2, NORMAL, 0), 0); /* nobody can say */
     assert_int_equal(count_of(&f, BROKER_CORE_JOB), 2);
-    assert_int_equal(mark_of(nth(&f, BROKER_CORE_JOB, 1)), 2);
-    done(&f, nth(&f, BROKER_CORE_JOB, 1));
-    assert_int_equal(count_of(&f, BROKER_CORE_JOB), 3);
+    close_core(&f);
+}
+
+static void without_a_budget_nothing_is_too_costly(void **state)
+{
+    struct fixture f;
+    (void)state;
+    open_with_memory(&f, 0);
+    assert_int_equal(submit_cost(&f, 1, NORMAL, UINT64_MAX), 0);
+    assert_int_equal(submit_cost(&f, 2, NORMAL, UINT64_MAX), 0);
+    assert_int_equal(count_of(&f, BROKER_CORE_JOB), 2);
     close_core(&f);
 }
 
@@ -399,7 +414,7 @@ static void a_service_without_slots_needs_no_memory_budget(void **state)
     struct fixture f;
     struct broker_core_offer offer = {.service = "cache"};
     struct broker_core_request request = {
-        .id = id_of(9), .service = "cache", .cost_bytes = 5000};
+        .id = id_of(9), .service = "cache", .cost_bytes = 1000};
     (void)state;
     open_with_memory(&f, 1000);
     assert_int_equal(broker_core_register(f.core, 1, &offer, f.now_us), 0);
@@ -429,7 +444,8 @@ int main(void)
         cmocka_unit_test(nothing_is_forecast_from_a_few_ends),
         cmocka_unit_test(an_attempt_that_stood_still_is_an_end_too),
         cmocka_unit_test(jobs_at_slots_stay_inside_the_memory_budget),
-        cmocka_unit_test(a_job_larger_than_the_budget_runs_alone),
+        cmocka_unit_test(a_job_larger_than_the_budget_is_refused),
+        cmocka_unit_test(without_a_budget_nothing_is_too_costly),
         cmocka_unit_test(an_aborted_job_keeps_its_memory_until_its_slot_is_accounted_for),
         cmocka_unit_test(a_service_without_slots_needs_no_memory_budget),
     };

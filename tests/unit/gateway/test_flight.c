@@ -145,12 +145,14 @@ static void a_miss_is_computed_answered_and_then_put_with_its_lease(void **state
     assert_string_equal(bench.fake.sent[1].submit.service, "extract");
     assert_int_equal(bench.fake.sent[1].payload_bytes, 7);
     assert_int_equal(bench.fake.sent[1].submit.params_bytes, PROTO_PARAMS_BYTES);
+    assert_int_equal(bench.fake.sent[1].envelope.cost_bytes, (256 << 10) + 7);
     answer_blob(&bench, 1, key_a, &(struct proto_outcome){.sift_us = 5});
     assert_int_equal(asker.done, 1);
     assert_int_equal(asker.source, GATEWAY_MISS);
     assert_int_equal(asker.sift_us, 5);
     sent_is(&bench, 2, "put");
     assert_int_equal(bench.fake.sent[2].submit.lease, 42);
+    assert_int_equal(bench.fake.sent[2].envelope.cost_bytes, 0);
     assert_int_equal(bench.fake.sent[2].payload_bytes, PROTO_BLOB_HEADER_BYTES);
     fake_final(&bench.fake, 2, PROTO_STATUS_OK, bench.now_us);
     assert_int_equal(gateway_mesh_credit(bench.fake.mesh).jobs, 0);
