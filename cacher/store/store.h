@@ -18,8 +18,8 @@
  * every transaction, to save what can be computed again.
  *
  * Several cachers may share a store. Retention runs in one of them, which holds a lock: a
- * session's advisory lock, or one on the file PATH.lock. It goes by itself to another when
- * the holder dies.
+ * session's advisory lock, or one on the file PATH.lock. It goes by itself to another
+ * when the holder dies.
  */
 #ifndef CACHER_STORE_STORE_H
 #define CACHER_STORE_STORE_H
