@@ -1,5 +1,6 @@
 /* Messages of clients, one function a verb. docs/PROTOCOL.md section 3. */
 #include "broker/broker.h"
+#include "proto/tags.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -192,27 +193,71 @@ static void on_stats(struct broker *broker, struct broker_peer *peer,
     zmq_msg_close(&payload);
 }
 
+/* NULL, or why the body is no purge: a static sentence. */
+static const char *check_purge(const struct proto_purge *purge)
+{
+    bool key = purge->key_bytes != 0, prefix = purge->prefix[0] != '\0';
+    bool tag = purge->tag[0] != '\0', older = purge->older_s != 0;
+
+    if (key && purge->key_bytes != sizeof purge->key)
+        return "a key has 32 bytes";
+    if (key + prefix + tag + older > 1)
+        return "a purge names one of key, prefix, tag and older_s, or none";
+    if (purge->prefix[strspn(purge->prefix, "0123456789abcdef")] != '\0')
+        return "a prefix is of lower-case hexadecimal digits";
+    return proto_tags_check(purge->tag, strlen(purge->tag)) == NULL &&
+                   strchr(purge->tag, ',') == NULL
+               ? NULL
+               : "a tag has up to 63 of A-Z a-z 0-9 . _ : -";
+}
+
+static void publish_purge(struct broker *broker, const struct proto_purge *purge)
+{
+    char key[2 * sizeof purge->key + 1];
+
+    broker_hex(purge->key, purge->key_bytes, key);
+    if (purge->key_bytes != 0)
+        broker_publish(broker, "purge", "key %s", key);
+    else if (purge->prefix[0] != '\0')
+        broker_publish(broker, "purge", "prefix %s", purge->prefix);
+    else if (purge->tag[0] != '\0')
+        broker_publish(broker, "purge", "tag %s", purge->tag);
+    else if (purge->older_s != 0)
+        broker_publish(broker, "purge", "older %llu", (unsigned long long)purge->older_s);
+    else
+        broker_publish(broker, "purge", "all");
+}
+
+static void pass_on(struct broker *broker, struct endpoint *socket,
+                    const struct broker_peers *peers, const char *role,
+                    const struct broker_peer *but, const struct proto_purge *purge)
+{
+    for (uint32_t i = 0; i < peers->max; i++) {
+        const struct broker_peer *peer = &peers->all[i];
+        if (peer->used && peer != but && strcmp(peer->role, role) == 0)
+            (void)broker_send(broker, socket, &peer->id, PROTO_PURGE, NULL, purge, NULL);
+    }
+}
+
+/* Every memory that may hold results hears of it: cachers and gateways. */
 static void on_purge(struct broker *broker, struct broker_peer *peer,
                      struct mesh_msg *msg, void *body)
 {
     const struct proto_purge *purge = body;
-    char what[2 * sizeof purge->key + 1] = "all";
-    (void)peer;
+    const char *wrong = check_purge(purge);
 
-    if (purge->key_bytes != 0 && purge->key_bytes != sizeof purge->key) {
-        broker_refuse(broker, broker->front, msg, PROTO_STATUS_BAD_REQUEST,
-                      "a key has 32 bytes");
+    if (wrong != NULL) {
+        broker_refuse(broker, broker->front, msg, PROTO_STATUS_BAD_REQUEST, wrong);
         return;
     }
-    for (uint32_t i = 0; i < broker->workers.max; i++) {
-        const struct broker_peer *worker = &broker->workers.all[i];
-        if (worker->used && strcmp(worker->role, "cache") == 0)
-            (void)broker_send(broker, broker->back, &worker->id, PROTO_PURGE, NULL, purge,
-                              NULL);
-    }
-    broker_core_pardon(broker->core, purge->key_bytes != 0 ? purge->key : NULL);
-    broker_hex(purge->key, purge->key_bytes, what);
-    broker_publish(broker, "purge", "%s", what);
+    pass_on(broker, broker->back, &broker->workers, "cache", NULL, purge);
+    pass_on(broker, broker->front, &broker->clients, "gateway", peer, purge);
+    /* The quarantine knows keys alone: of the other kinds only "all" pardons. */
+    if (purge->key_bytes != 0)
+        broker_core_pardon(broker->core, purge->key);
+    else if (purge->prefix[0] == '\0' && purge->tag[0] == '\0' && purge->older_s == 0)
+        broker_core_pardon(broker->core, NULL);
+    publish_purge(broker, purge);
     (void)broker_send(broker, broker->front, &msg->peer, PROTO_PURGE, &msg->envelope,
                       purge, NULL);
 }

@@ -309,18 +309,36 @@ static int submit(struct siftmesh *mesh, const struct proto_submit *body,
     return err;
 }
 
+int siftmesh_submit(struct siftmesh *mesh, const struct proto_submit *body,
+                    const void *payload, size_t size, int timeout_ms,
+                    struct siftmesh_result *result)
+{
+    return submit(mesh, body, payload, size, 0, timeout_ms, result);
+}
+
 /* Hand the result to whoever waits for this lease, or the lease back. */
 static void settle(struct siftmesh *mesh, const struct proto_submit *asked,
                    uint64_t lease, const struct siftmesh_result *result, int timeout_ms)
 {
     struct proto_submit body = *asked;
     struct siftmesh_result ignored = {0};
+    const struct proto_outcome *outcome = &result->outcome;
     bool ok = result->status == PROTO_STATUS_OK && result->bytes != NULL;
 
     snprintf(body.service, sizeof body.service, "cache");
     snprintf(body.method, sizeof body.method, "%s", ok ? "put" : "drop");
     body.lease = lease;
-    body.params_bytes = body.image_sha256_bytes = 0;
+    body.image_sha256_bytes = 0;
+    body.cost_us = outcome->decode_us + outcome->denoise_us + outcome->sift_us;
+    /* Who sends the same picture next is told the same, without a slot's time. */
+    if (!ok && strcmp(outcome->blame, "input") == 0 &&
+        result->status != PROTO_STATUS_POISON_INPUT) {
+        snprintf(body.method, sizeof body.method, "put");
+        body.status = (uint64_t)result->status;
+        body.limit = outcome->limit;
+        body.actual = outcome->actual;
+        snprintf(body.detail, sizeof body.detail, "%s", outcome->detail);
+    }
     /* A result that could not be kept is still a result. */
     (void)submit(mesh, &body, ok ? result->bytes : NULL, ok ? result->size : 0, 0,
                  timeout_ms, &ignored);
@@ -359,7 +377,8 @@ static int compute(struct siftmesh *mesh, enum proto_kind kind, const char *meth
     int err = ask_cache(mesh, &body, timeout_ms, result);
     if (err == -ECONNRESET || err == -ENOMEM)
         return err;
-    if (err == 0 && result->status == PROTO_STATUS_OK) {
+    if (err == 0 && (result->status == PROTO_STATUS_OK ||
+                     strcmp(result->outcome.cache, "hit") == 0)) {
         result->cached = true;
         return 0;
     }

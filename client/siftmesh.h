@@ -64,6 +64,14 @@ int siftmesh_denoise(struct siftmesh *mesh, const void *image, size_t size,
                      struct siftmesh_result *result);
 
 /*
+ * Any method of a service, with its payload (NULL: none): what the two above are made
+ * of, for methods that have no function here (docs/PROTOCOL.md section 7). As they.
+ */
+int siftmesh_submit(struct siftmesh *mesh, const struct proto_submit *body,
+                    const void *payload, size_t size, int timeout_ms,
+                    struct siftmesh_result *result);
+
+/*
  * A control verb (SCALE, DRAIN, STATS, MODE, PURGE) with its body of bodies.tbl, or NULL.
  * The answer's body is decoded into `answer` where that is not NULL and the answer has
  * the verb `answer_verb`; its payload is result->bytes. Errors as above.

@@ -51,6 +51,32 @@ static void keep(struct gateway *gateway, const struct hot_key *key,
                        gateway->options->hot_ttl_ms * 1000, now_us);
 }
 
+static void forget(struct gateway *gateway, const uint8_t key[PROTO_DIGEST_BYTES])
+{
+    struct gateway_variant variant = {0};
+
+    for (unsigned format = 0; format < PROTO_FORMAT_COUNT; format++)
+        for (unsigned d = 0; d <= PROTO_DESCRIPTORS_NONE; d++) {
+            variant.format = (enum proto_format)format;
+            variant.descriptors = (enum proto_descriptors)d;
+            struct hot_key hot = hot_key(key, &variant);
+            (void)hotcache_remove(gateway->hot, hot.bytes, sizeof hot.bytes);
+        }
+}
+
+void gateway_answer_purge(struct gateway *gateway, const struct mesh_msg *msg)
+{
+    struct proto_purge purge;
+
+    if (proto_body_decode(proto_purge_fields, msg->body, msg->body_bytes, &purge) < 0)
+        return;
+    gateway->metrics->purges++;
+    if (purge.key_bytes == PROTO_DIGEST_BYTES)
+        forget(gateway, purge.key);
+    else
+        hotcache_clear(gateway->hot);
+}
+
 /* ---- renderings ----------------------------------------------------------------- */
 
 static int render(struct gateway *gateway, const struct hotcache_value *result,

@@ -33,6 +33,10 @@ int gateway_answer_render(struct gateway *gateway, const uint8_t key[PROTO_DIGES
                           struct gateway_result *result, uint64_t now_us,
                           struct hotcache_value **out);
 
+/* PURGE came: the hot cache forgets what it names. It knows no tags and no ages: for
+ * these it forgets everything. */
+void gateway_answer_purge(struct gateway *gateway, const struct mesh_msg *msg);
+
 #define GATEWAY_ETAG_BYTES 96 /* no entity tag is longer, with its NUL */
 /* "key-format" with its quotes. */
 void gateway_answer_etag(const uint8_t key[PROTO_DIGEST_BYTES],

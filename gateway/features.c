@@ -79,6 +79,37 @@ static bool check_priority(struct gateway_request *request)
     return false;
 }
 
+/* X-Cache-Tag into `tags`, without the blanks of a list (RFC 9110 section 5.6.1).
+ * Returns NULL, or what is wrong with it. */
+static const char *read_tags(struct gateway_request *request,
+                             char tags[PROTO_TAGS_BYTES_MAX + 1])
+{
+    const char *text = http_header(request->http, "x-cache-tag");
+    size_t size = 0;
+
+    for (; text != NULL && *text != '\0'; text++) {
+        if (*text == ' ' || *text == '\t')
+            continue;
+        if (size == PROTO_TAGS_BYTES_MAX)
+            return "there are more than 511 bytes";
+        tags[size++] = *text;
+    }
+    tags[size] = '\0';
+    return proto_tags_check(tags, size);
+}
+
+static bool check_tags(struct gateway_request *request)
+{
+    static const struct gateway_refusal bad = {.status = PROTO_STATUS_BAD_PARAMETER};
+    char tags[PROTO_TAGS_BYTES_MAX + 1];
+    const char *wrong = read_tags(request, tags);
+
+    if (wrong == NULL)
+        return true;
+    gateway_request_refuse(request, &bad, "X-Cache-Tag: %s", wrong);
+    return false;
+}
+
 static bool is_draining(struct gateway_request *request)
 {
     static const struct gateway_refusal why = {.status = PROTO_STATUS_DRAINING};
@@ -94,7 +125,7 @@ void gateway_features_begin(struct gateway_request *request, const char *rest)
     (void)rest;
     request->kind = PROTO_KIND_FEATURES;
     if (!is_draining(request) && check_query(request, GATEWAY_QUERY_FEATURES) &&
-        choose_format(request) && check_priority(request))
+        choose_format(request) && check_priority(request) && check_tags(request))
         (void)gateway_upload_begin(request);
 }
 
@@ -103,7 +134,7 @@ void gateway_denoise_begin(struct gateway_request *request, const char *rest)
     (void)rest;
     request->kind = PROTO_KIND_DENOISE;
     if (!is_draining(request) && check_query(request, GATEWAY_QUERY_DENOISE) &&
-        choose_png(request) && check_priority(request))
+        choose_png(request) && check_priority(request) && check_tags(request))
         (void)gateway_upload_begin(request);
 }
 
@@ -222,6 +253,7 @@ static void fly(struct gateway_request *request, uint64_t now_us)
     struct gateway_ask ask = {.kind = request->kind, .params = request->query.params};
     zmq_msg_t image;
 
+    (void)read_tags(request, ask.tags); /* checked when the head came */
     memcpy(ask.image_sha256, request->image_sha256, PROTO_DIGEST_BYTES);
     if (gateway_body_wrap(&request->body, &image) < 0) {
         gateway_request_refuse(request, &full, "out of memory");

@@ -16,6 +16,7 @@
 
 #include "gateway/mesh.h"
 #include "proto/key.h"
+#include "proto/tags.h"
 #include "runtime/hotcache.h"
 
 #include <stdbool.h>
@@ -56,6 +57,7 @@ struct gateway_ask {
     enum proto_priority priority;
     struct proto_id trace;
     uint64_t deadline_us;
+    char tags[PROTO_TAGS_BYTES_MAX + 1]; /* for the cache, where it is computed */
     zmq_msg_t *image; /* moved from where the flight is new, else left alone */
 };
 

@@ -85,6 +85,7 @@ static void send_put(struct gateway_flight *flight, struct hotcache_value *value
 
     body.lease = flight->lease;
     memcpy(body.key, flight->ask.key, PROTO_DIGEST_BYTES);
+    memcpy(body.tags, flight->ask.tags, sizeof flight->ask.tags);
     if (gateway_mesh_submit(flight->flights->mesh, &put, now_us, NULL) == 0)
         counters->puts++;
     else

@@ -3,6 +3,7 @@
  */
 #include "gateway/gateway.h"
 
+#include "gateway/admin.h"
 #include "gateway/request.h"
 
 #include <errno.h>
@@ -178,6 +179,8 @@ static void on_up(struct session *session, const struct proto_welcome *welcome,
     uint64_t now_us = service_now_us(gateway->service);
 
     gateway->session = session;
+    /* While we were away purges may have passed us by. */
+    hotcache_clear(gateway->hot);
     gateway_mesh_up(gateway->mesh, welcome, fresh, now_us);
     gateway_flights_up(gateway->flights, now_us);
     gateway_wake(gateway);
@@ -196,7 +199,17 @@ static void on_message(struct session *session, struct mesh_msg *msg, void *arg)
     struct gateway *gateway = arg;
 
     (void)session;
-    gateway_mesh_on_message(gateway->mesh, msg, service_now_us(gateway->service));
+    switch (msg->envelope.verb) {
+    case PROTO_STATS:
+        (void)gateway_admin_on_message(gateway, msg);
+        break;
+    case PROTO_PURGE: /* the answer to ours, or the broker's word of another's */
+        if (!gateway_admin_on_message(gateway, msg))
+            gateway_answer_purge(gateway, msg);
+        break;
+    default:
+        gateway_mesh_on_message(gateway->mesh, msg, service_now_us(gateway->service));
+    }
 }
 
 static int open_session(struct gateway *gateway)
@@ -378,6 +391,8 @@ static int start(struct service *service)
     gateway->metrics = service_metrics(service);
     service_set_data(service, gateway);
     int err = parse_access_log(gateway->options->access_log, &gateway->access_log);
+    if (err == 0)
+        err = gateway_admin_read_token(gateway, gateway->options->admin_token_file);
     if (err == 0)
         err = make_parts(gateway);
     if (err == 0)

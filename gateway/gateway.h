@@ -4,6 +4,7 @@
  *   gateway.c    the service: start, drain, stop, session, timer
  *   routes.c     which path and method is answered by what
  *   pages.c      the small pages: index, health, metrics, version
+ *   admin.c      the mesh's status, and results to be forgotten
  *   features.c   pictures in, results out: admission, key, look-up, answer
  *   upload.c     a body, bare or multipart, into a buffer and a digest
  *   request.c    the life of one request; the one way it ends
@@ -80,7 +81,8 @@ struct gateway {
     struct log_limit malformed; /* lines about requests that never came to be */
     uint8_t id_prefix[8];
     uint64_t ids;
-    char *port_path; /* the file with the port, or NULL */
+    char admin_token[257]; /* of who may delete; empty: nobody */
+    char *port_path;       /* the file with the port, or NULL */
 };
 
 extern const struct service_spec gateway_spec;

@@ -7,6 +7,7 @@
  */
 #include "gateway/request.h"
 
+#include "gateway/admin.h"
 #include "gateway/features.h"
 #include "gateway/problem.h"
 #include "gateway/routes.h"
@@ -278,8 +279,9 @@ void gateway_request_on_gone(struct http_request *http, void *arg)
     struct gateway *gateway = arg;
 
     if (request != NULL && !request->ended) {
-        gateway_flights_leave(gateway->flights, &request->waiter,
-                              service_now_us(gateway->service));
+        uint64_t now_us = service_now_us(gateway->service);
+        gateway_flights_leave(gateway->flights, &request->waiter, now_us);
+        gateway_admin_leave(request, now_us);
         account(request,
                 &(struct account){.status = PROTO_STATUS_CANCELLED, .http_status = 499});
     }
@@ -295,6 +297,7 @@ void gateway_request_on_end(struct http_request *http, void *arg)
         return;
     gateway_flights_leave(gateway->flights, &request->waiter,
                           service_now_us(gateway->service));
+    gateway_admin_leave(request, service_now_us(gateway->service));
     gateway_body_free(&request->body);
     free(request->multipart);
     if (request->next != NULL)
@@ -344,6 +347,8 @@ void gateway_requests_sweep(struct gateway *gateway, uint64_t now_us)
         if (request->waiter.flight != NULL && now_us >= request->deadline_us) {
             gateway_flights_leave(gateway->flights, &request->waiter, now_us);
             gateway_request_refuse(request, &expired, "the request's time ran out");
+        } else {
+            gateway_admin_sweep(request, now_us);
         }
         request = next;
     }

@@ -9,6 +9,15 @@
 #include "gateway/multipart.h"
 #include "gateway/query.h"
 
+/* What a request waits for at the broker beside a flight; admin.h. Zeroed: nothing. */
+struct gateway_errand {
+    bool open;
+    uint64_t until_us;
+    struct gateway_exchange *exchange; /* open at the cache, or NULL */
+    uint8_t verb;                      /* then this control verb's answer, of this id */
+    struct proto_id id;
+};
+
 struct gateway_request {
     struct gateway *gateway;
     struct http_request *http;
@@ -32,6 +41,7 @@ struct gateway_request {
     uint8_t image_sha256[PROTO_DIGEST_BYTES];
     uint8_t key[PROTO_DIGEST_BYTES];
     struct gateway_waiter waiter;
+    struct gateway_errand errand;
 };
 
 /* For http_callbacks; `arg` is the gateway. */

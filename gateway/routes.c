@@ -1,8 +1,10 @@
 #include "gateway/routes.h"
 
+#include "gateway/admin.h"
 #include "gateway/features.h"
 #include "gateway/pages.h"
 
+#include <stdio.h>
 #include <string.h>
 
 typedef void handler_fn(struct gateway_request *request, const char *rest);
@@ -11,17 +13,19 @@ struct route {
     const char *path; /* whole, or with a slash at its end what it begins with */
     handler_fn *get;  /* HEAD too */
     handler_fn *post;
+    handler_fn *remove; /* DELETE */
 };
 
 static const struct route routes[] = {
-    {"/v1/features", NULL, gateway_features_begin},
-    {"/v1/features/", gateway_features_look_up, NULL},
-    {"/v1/denoise", NULL, gateway_denoise_begin},
-    {"/livez", gateway_page_livez, NULL},
-    {"/readyz", gateway_page_readyz, NULL},
-    {"/metrics", gateway_page_metrics, NULL},
-    {"/version", gateway_page_version, NULL},
-    {"/", gateway_page_index, NULL},
+    {"/v1/features", NULL, gateway_features_begin, NULL},
+    {"/v1/features/", gateway_features_look_up, NULL, gateway_admin_delete},
+    {"/v1/denoise", NULL, gateway_denoise_begin, NULL},
+    {"/v1/status", gateway_admin_status, NULL, NULL},
+    {"/livez", gateway_page_livez, NULL, NULL},
+    {"/readyz", gateway_page_readyz, NULL, NULL},
+    {"/metrics", gateway_page_metrics, NULL, NULL},
+    {"/version", gateway_page_version, NULL, NULL},
+    {"/", gateway_page_index, NULL, NULL},
 };
 
 /* What of `path` is left behind the route's; NULL where it does not match. */
@@ -35,24 +39,31 @@ static const char *match(const struct route *route, const char *path)
     return path[size] == '\0' || is_prefix ? path + size : NULL;
 }
 
+static handler_fn *handler_of(const struct route *route, const char *method)
+{
+    if (strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0)
+        return route->get;
+    if (strcmp(method, "POST") == 0)
+        return route->post;
+    return strcmp(method, "DELETE") == 0 ? route->remove : NULL;
+}
+
 static void dispatch(struct gateway_request *request, const struct route *route,
                      const char *rest)
 {
-    const char *method = http_method(request->http);
-    struct gateway_refusal why = {.status = PROTO_STATUS_BAD_METHOD,
-                                  .headers = "Allow: POST\r\n"};
+    handler_fn *handler = handler_of(route, http_method(request->http));
+    const char *allow = route->post != NULL     ? "POST"
+                        : route->remove != NULL ? "GET, HEAD, DELETE"
+                                                : "GET, HEAD";
+    char header[64];
+    struct gateway_refusal why = {.status = PROTO_STATUS_BAD_METHOD, .headers = header};
 
-    if (route->get != NULL &&
-        (strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0)) {
-        route->get(request, rest);
-    } else if (route->post != NULL && strcmp(method, "POST") == 0) {
-        route->post(request, rest);
-    } else {
-        if (route->get != NULL)
-            why.headers = "Allow: GET, HEAD\r\n";
-        gateway_request_refuse(request, &why, "this resource has %s only",
-                               route->get != NULL ? "GET and HEAD" : "POST");
+    if (handler != NULL) {
+        handler(request, rest);
+        return;
     }
+    snprintf(header, sizeof header, "Allow: %s\r\n", allow);
+    gateway_request_refuse(request, &why, "this resource has %s only", allow);
 }
 
 void gateway_route(struct gateway_request *request)

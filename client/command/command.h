@@ -20,6 +20,7 @@ int command_run(int argc, char **argv);
 int command_extract(int argc, char **argv);
 int command_status(int argc, char **argv);
 int command_scale(int argc, char **argv);
+int command_cache(int argc, char **argv);
 int command_drain(int argc, char **argv);
 int command_config(int argc, char **argv);
 int command_check_config(int argc, char **argv);

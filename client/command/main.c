@@ -22,6 +22,7 @@ static const struct {
     {"status", command_status, "show services, slots, queues and cache"},
     {"scale", command_scale, "set the number of extractor slots"},
     {"drain", command_drain, "let a slot finish its job and be replaced"},
+    {"cache", command_cache, "see, purge, warm and plan the cache"},
     {"config", command_config, "print every option of every service with its origin"},
     {"check-config", command_check_config, "check a configuration file"},
 };
