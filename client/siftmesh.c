@@ -332,7 +332,7 @@ static void settle(struct siftmesh *mesh, const struct proto_submit *asked,
     body.cost_us = outcome->decode_us + outcome->denoise_us + outcome->sift_us;
     /* Who sends the same picture next is told the same, without a slot's time. */
     if (!ok && strcmp(outcome->blame, "input") == 0 &&
-        result->status != PROTO_STATUS_POISON_INPUT) {
+        proto_status_is_of_input(result->status)) {
         snprintf(body.method, sizeof body.method, "put");
         body.status = (uint64_t)result->status;
         body.limit = outcome->limit;
@@ -377,8 +377,8 @@ static int compute(struct siftmesh *mesh, enum proto_kind kind, const char *meth
     int err = ask_cache(mesh, &body, timeout_ms, result);
     if (err == -ECONNRESET || err == -ENOMEM)
         return err;
-    if (err == 0 && (result->status == PROTO_STATUS_OK ||
-                     strcmp(result->outcome.cache, "hit") == 0)) {
+    if (err == 0 &&
+        (result->status == PROTO_STATUS_OK || proto_status_is_of_input(result->status))) {
         result->cached = true;
         return 0;
     }

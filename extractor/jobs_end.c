@@ -204,6 +204,8 @@ static void job_error(struct extractor *extractor, struct extractor_task *job,
         outcome_init_fail(&outcome, error->status, error->detail);
     else
         outcome_init(&outcome, error->status, error->detail);
+    if (proto_status_is_of_input(error->status))
+        snprintf(outcome.blame, sizeof outcome.blame, "input");
     outcome.limit = error->limit;
     outcome.actual = error->actual;
     outcome.slot = job->slot->number;

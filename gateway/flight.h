@@ -32,6 +32,7 @@ struct gateway_result {
     uint64_t limit, actual, retry_after_ms;
     struct hotcache_value *value; /* OK: blob or PNG, borrowed; else NULL */
     bool computed;                /* the times below are of this flight */
+    bool of_input; /* not OK, and the next one who sends this will be told the same */
     uint64_t queue_us, decode_us, denoise_us, sift_us;
     /* Renderings that waiters share; owned by the result, see answer.h. */
     struct hotcache_value *rendered[16];

@@ -71,21 +71,33 @@ static void free_result(struct gateway_result *result)
 
 /* ---- the end -------------------------------------------------------------------- */
 
-static void send_put(struct gateway_flight *flight, struct hotcache_value *value,
+/* The result, or that its input is refused: what the cache tells the next one. */
+static void send_put(struct gateway_flight *flight, const struct gateway_result *result,
                      uint64_t now_us)
 {
     struct gateway_flight_counters *counters = &flight->flights->counters;
-    struct message_value *whole = value->owner;
-    struct proto_submit body = {.service = "cache", .method = "put", .key_bytes = 32};
+    struct proto_submit body = {.service = "cache",
+                                .method = "put",
+                                .key_bytes = PROTO_DIGEST_BYTES,
+                                .params_bytes = PROTO_PARAMS_BYTES,
+                                .lease = flight->lease};
     struct gateway_submit put = {.body = &body,
-                                 .payload = &whole->msg,
                                  .trace = flight->ask.trace,
                                  .budget_us = PUT_US,
                                  .priority = PROTO_PRIORITY_NORMAL};
 
-    body.lease = flight->lease;
     memcpy(body.key, flight->ask.key, PROTO_DIGEST_BYTES);
     memcpy(body.tags, flight->ask.tags, sizeof flight->ask.tags);
+    proto_params_encode(&flight->ask.params, body.params);
+    if (result->value != NULL) {
+        put.payload = &((struct message_value *)result->value->owner)->msg;
+        body.cost_us = result->decode_us + result->denoise_us + result->sift_us;
+    } else {
+        body.status = result->status;
+        body.limit = result->limit;
+        body.actual = result->actual;
+        snprintf(body.detail, sizeof body.detail, "%s", result->detail);
+    }
     if (gateway_mesh_submit(flight->flights->mesh, &put, now_us, NULL) == 0)
         counters->puts++;
     else
@@ -122,10 +134,10 @@ void gateway_flight_finish(struct gateway_flight *flight, struct gateway_result 
         gateway_flight_unlink(waiter);
         waiter->done(waiter, result, waiter->followed ? GATEWAY_COALESCED : source);
     }
-    if (result->status != PROTO_STATUS_OK)
+    if (result->status != PROTO_STATUS_OK && !result->of_input)
         gateway_flight_drop_lease(flight, now_us);
     else if (flight->put_wanted)
-        send_put(flight, result->value, now_us);
+        send_put(flight, result, now_us);
     free_result(result);
     gateway_flight_free(flight);
 }

@@ -21,8 +21,7 @@ static void restart(struct gateway_flight *flight, uint64_t now_us)
     gateway_flight_begin(flight, now_us);
 }
 
-static void fail_computed(struct gateway_flight *flight,
-                          const struct gateway_ending *ending, uint64_t now_us)
+static struct gateway_result result_of(const struct gateway_ending *ending)
 {
     const struct proto_outcome *outcome = ending->outcome;
     struct gateway_result result = {.status = ending->status,
@@ -31,6 +30,16 @@ static void fail_computed(struct gateway_flight *flight,
                                     .retry_after_ms = outcome->retry_after_ms};
 
     snprintf(result.detail, sizeof result.detail, "%s", outcome->detail);
+    return result;
+}
+
+static void fail_computed(struct gateway_flight *flight,
+                          const struct gateway_ending *ending, uint64_t now_us)
+{
+    struct gateway_result result = result_of(ending);
+
+    result.of_input = strcmp(ending->outcome->blame, "input") == 0 &&
+                      proto_status_is_of_input(ending->status);
     /* Ends that a client cannot have caused are not to be told as its fault. */
     if (result.status == PROTO_STATUS_OK || result.status == PROTO_STATUS_MISS ||
         result.status == PROTO_STATUS_BAD_REQUEST ||
@@ -131,6 +140,10 @@ static void on_looked_up(const struct gateway_ending *ending, uint64_t now_us,
     } else if (ending->status == PROTO_STATUS_MISS ||
                ending->status == PROTO_STATUS_NOT_FOUND) {
         on_cache_miss(flight, ending->outcome->lease, now_us);
+    } else if (proto_status_is_of_input(ending->status)) {
+        struct gateway_result result = result_of(ending); /* as it was computed before */
+        gateway_flight_finish(flight, &result, parked ? GATEWAY_COALESCED : GATEWAY_HIT,
+                              now_us);
     } else if (ending->status != PROTO_STATUS_OK) {
         on_cache_failed(flight, ending->status, now_us);
     } else if (gateway_flight_is_result(flight, ending->payload)) {

@@ -43,3 +43,9 @@ int proto_status_http(unsigned status)
     const struct ending *ending = find(status);
     return ending != NULL ? ending->http : 500;
 }
+
+bool proto_status_is_of_input(unsigned status)
+{
+    return status == PROTO_STATUS_UNDECODABLE || status == PROTO_STATUS_TOO_MANY_PIXELS ||
+           status == PROTO_STATUS_BAD_TYPE;
+}

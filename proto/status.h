@@ -19,6 +19,10 @@ const char *proto_status_title(unsigned status);
 /* Whether the number is in the table. */
 bool proto_status_is_known(unsigned status);
 
+/* Whether the status says what is wrong with the bytes that were sent, whoever sends them
+ * and whenever: what a cache may remember. */
+bool proto_status_is_of_input(unsigned status);
+
 /* HTTP status code (RFC 9110); 500 for a value outside the table. */
 int proto_status_http(unsigned status);
 

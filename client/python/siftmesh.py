@@ -25,6 +25,7 @@ HELLO, WELCOME, SUBMIT, ACCEPT, FINAL, REJECT = 1, 2, 3, 4, 5, 6
 PING, PONG, BYE, STATS = 8, 9, 10, 24
 NORMAL = 1
 OK, MISS = 0, 20
+OF_INPUT = (9, 10, 11)  # what the cache remembers of a picture that cannot be used
 ALGORITHM = b"siftmesh-2:nlm1:sift1:vlfeat-0.9.21"
 KINDS = {"features": 1, "denoise": 2}
 
@@ -197,6 +198,8 @@ class Mesh:
         status, body, payload = self._submit(asked, b"", min(timeout, 20.0))
         if status == OK:
             return payload, True
+        if status in OF_INPUT:
+            raise self._error(status, body)
         lease = body.get("lease", 0) if status == MISS else 0
         work = {"service": "extract", "method": method, "key": key,
                 "image_sha256": digest, "params": canon}
@@ -204,13 +207,17 @@ class Mesh:
                                              cost(image, method, parameters))
         if lease:
             settle = {"service": "cache", "method": "put" if status == OK else "drop",
-                      "key": key, "lease": lease}
+                      "key": key, "lease": lease, "params": canon}
             self._submit(settle, payload if status == OK else b"", 1.0)
         if status != OK:
-            raise Error(body.get("code", str(status)), body.get("detail", ""),
-                        body.get("limit", 0), body.get("actual", 0),
-                        body.get("retry_after_ms", 0))
+            raise self._error(status, body)
         return payload, False
+
+    @staticmethod
+    def _error(status, body):
+        return Error(body.get("code", str(status)), body.get("detail", ""),
+                     body.get("limit", 0), body.get("actual", 0),
+                     body.get("retry_after_ms", 0))
 
     def _submit(self, body, payload, timeout, cost_bytes=0):
         request = self._send(SUBMIT, self._new_id(), body, payload,

@@ -146,12 +146,18 @@ static void a_miss_is_computed_answered_and_then_put_with_its_lease(void **state
     assert_int_equal(bench.fake.sent[1].payload_bytes, 7);
     assert_int_equal(bench.fake.sent[1].submit.params_bytes, PROTO_PARAMS_BYTES);
     assert_int_equal(bench.fake.sent[1].envelope.cost_bytes, (256 << 10) + 7);
-    answer_blob(&bench, 1, key_a, &(struct proto_outcome){.sift_us = 5});
+    answer_blob(&bench, 1, key_a,
+                &(struct proto_outcome){.decode_us = 1, .denoise_us = 2, .sift_us = 5});
     assert_int_equal(asker.done, 1);
     assert_int_equal(asker.source, GATEWAY_MISS);
     assert_int_equal(asker.sift_us, 5);
     sent_is(&bench, 2, "put");
     assert_int_equal(bench.fake.sent[2].submit.lease, 42);
+    assert_int_equal(bench.fake.sent[2].submit.cost_us, 8);
+    assert_int_equal(bench.fake.sent[2].submit.status, PROTO_STATUS_OK);
+    assert_int_equal(bench.fake.sent[2].submit.params_bytes, PROTO_PARAMS_BYTES);
+    assert_memory_equal(bench.fake.sent[2].submit.params,
+                        bench.fake.sent[1].submit.params, PROTO_PARAMS_BYTES);
     assert_int_equal(bench.fake.sent[2].envelope.cost_bytes, 0);
     assert_int_equal(bench.fake.sent[2].payload_bytes, PROTO_BLOB_HEADER_BYTES);
     fake_final(&bench.fake, 2, PROTO_STATUS_OK, bench.now_us);
@@ -224,6 +230,65 @@ static void a_failed_computation_drops_its_lease_and_is_told_to_all(void **state
     assert_int_equal(one.actual, 65);
     sent_is(&bench, 2, "drop");
     assert_int_equal(bench.fake.sent[2].submit.lease, 42);
+    close_bench(&bench);
+}
+
+static void an_input_that_is_refused_is_put_as_such(void **state)
+{
+    struct bench bench;
+    struct asker asker;
+
+    (void)state;
+    open_bench(&bench, true);
+    join(&bench, &asker, key_a);
+    answer_miss(&bench, 0, 42);
+    fake_answer(&bench.fake, 1, PROTO_FINAL, PROTO_STATUS_UNDECODABLE,
+                &(struct proto_outcome){.blame = "input", .limit = 3, .detail = "no PNG"},
+                NULL, 0, bench.now_us);
+    assert_int_equal(asker.status, PROTO_STATUS_UNDECODABLE);
+    sent_is(&bench, 2, "put");
+    const struct fake_sent *put = &bench.fake.sent[2];
+    assert_int_equal(put->payload_bytes, 0);
+    assert_int_equal(put->submit.lease, 42);
+    assert_int_equal(put->submit.status, PROTO_STATUS_UNDECODABLE);
+    assert_int_equal(put->submit.limit, 3);
+    assert_string_equal(put->submit.detail, "no PNG");
+    assert_int_equal(bench.fake.count, 3); /* the put ends the lease, no drop does */
+    close_bench(&bench);
+}
+
+static void blame_for_what_does_not_last_is_not_put(void **state)
+{
+    struct bench bench;
+    struct asker asker;
+
+    (void)state;
+    open_bench(&bench, true);
+    join(&bench, &asker, key_a);
+    answer_miss(&bench, 0, 42);
+    fake_answer(&bench.fake, 1, PROTO_FINAL, PROTO_STATUS_EXPIRED,
+                &(struct proto_outcome){.blame = "input"}, NULL, 0, bench.now_us);
+    sent_is(&bench, 2, "drop");
+    close_bench(&bench);
+}
+
+static void a_refusal_that_the_cache_knows_is_told_without_computing(void **state)
+{
+    struct bench bench;
+    struct asker asker;
+
+    (void)state;
+    open_bench(&bench, true);
+    join(&bench, &asker, key_a);
+    fake_answer(&bench.fake, 0, PROTO_FINAL, PROTO_STATUS_TOO_MANY_PIXELS,
+                &(struct proto_outcome){.cache = "hit", .limit = 64, .actual = 65}, NULL,
+                0, bench.now_us);
+    assert_int_equal(asker.status, PROTO_STATUS_TOO_MANY_PIXELS);
+    assert_int_equal(asker.source, GATEWAY_HIT);
+    assert_int_equal(asker.limit, 64);
+    assert_int_equal(asker.actual, 65);
+    assert_int_equal(bench.fake.count, 1);
+    assert_int_equal(gateway_flights_counters(bench.flights)->cache_failures, 0);
     close_bench(&bench);
 }
 
@@ -439,6 +504,9 @@ int main(void)
         cmocka_unit_test(a_thousand_who_ask_alike_are_one_flight),
         cmocka_unit_test(different_keys_and_look_ups_fly_apart),
         cmocka_unit_test(a_failed_computation_drops_its_lease_and_is_told_to_all),
+        cmocka_unit_test(an_input_that_is_refused_is_put_as_such),
+        cmocka_unit_test(blame_for_what_does_not_last_is_not_put),
+        cmocka_unit_test(a_refusal_that_the_cache_knows_is_told_without_computing),
         cmocka_unit_test(only_the_last_one_to_leave_cancels),
         cmocka_unit_test(a_cache_that_fails_is_passed_by_until_a_probe_comes_back),
         cmocka_unit_test(

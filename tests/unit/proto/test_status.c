@@ -37,12 +37,27 @@ static void a_status_keeps_its_number_its_code_and_its_http_status(void **state)
     assert_string_equal(proto_status_title(PROTO_STATUS_OK), "The request was answered");
 }
 
+static void only_what_the_bytes_are_to_blame_for_lasts(void **state)
+{
+    (void)state;
+    assert_true(proto_status_is_of_input(PROTO_STATUS_BAD_TYPE));
+    assert_true(proto_status_is_of_input(PROTO_STATUS_UNDECODABLE));
+    assert_true(proto_status_is_of_input(PROTO_STATUS_TOO_MANY_PIXELS));
+    /* The broker remembers these, or nobody does. */
+    assert_false(proto_status_is_of_input(PROTO_STATUS_OK));
+    assert_false(proto_status_is_of_input(PROTO_STATUS_POISON_INPUT));
+    assert_false(proto_status_is_of_input(PROTO_STATUS_EXPIRED));
+    assert_false(proto_status_is_of_input(PROTO_STATUS_MISS));
+    assert_false(proto_status_is_of_input(9999));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_status_has_a_unique_code_and_an_http_status),
         cmocka_unit_test(a_number_outside_the_table_is_unknown_and_500),
         cmocka_unit_test(a_status_keeps_its_number_its_code_and_its_http_status),
+        cmocka_unit_test(only_what_the_bytes_are_to_blame_for_lasts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
