@@ -4,6 +4,7 @@
  * DONE proves delivery as START does, so START is sent for what is parked only.
  */
 #include "cacher/state.h"
+#include "cacher/tier/ttl.h"
 #include "cacher/value.h"
 
 #include <stdio.h>
@@ -254,8 +255,8 @@ static void do_peek(struct cacher *cacher, struct job *job)
 static void keep(struct cacher *cacher, const struct job *job)
 {
     const struct cacher_options *options = cacher->options;
-    uint64_t ttl_us = cacher_value_ttl_us(job->submit.key, options->ttl_s * 1000000,
-                                          (unsigned)options->ttl_jitter_percent);
+    uint64_t ttl_us = cacher_ttl_us(job->submit.key, options->ttl_s * 1000000,
+                                    (unsigned)options->ttl_jitter_percent);
 
     if (hotcache_put(cacher->cache, job->submit.key, PROTO_DIGEST_BYTES, cacher->fresh,
                      ttl_us, cacher_now_us(cacher)) < 0)

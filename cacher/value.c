@@ -1,7 +1,5 @@
 #include "cacher/value.h"
 
-#include "proto/bytes.h"
-
 #include <string.h>
 
 /* PNG, third edition: signature; IHDR first, 25 bytes; IEND last, 12 bytes. */
@@ -34,13 +32,4 @@ const char *cacher_value_check(const uint8_t key[PROTO_DIGEST_BYTES],
     if (memcmp(blob.key, key, PROTO_DIGEST_BYTES) != 0)
         return "the features are those of another key";
     return NULL;
-}
-
-uint64_t cacher_value_ttl_us(const uint8_t key[PROTO_DIGEST_BYTES], uint64_t ttl_us,
-                             unsigned jitter_percent)
-{
-    uint64_t span = ttl_us / 100 * jitter_percent; /* each way */
-    uint64_t share = proto_get_u32(key);           /* of 2^32, over both ways */
-
-    return ttl_us - span + ((2 * span >> 16) * (share >> 16));
 }

@@ -17,12 +17,4 @@
 const char *cacher_value_check(const uint8_t key[PROTO_DIGEST_BYTES],
                                const uint8_t *bytes, size_t size);
 
-/*
- * Time to live of `key`: ttl_us plus or minus at most jitter_percent (0 to 100) of it.
- * It depends on the key alone, so that it needs no random source and every cacher
- * agrees; keys are digests, so they spread evenly.
- */
-uint64_t cacher_value_ttl_us(const uint8_t key[PROTO_DIGEST_BYTES], uint64_t ttl_us,
-                             unsigned jitter_percent);
-
 #endif

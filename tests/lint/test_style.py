@@ -86,7 +86,7 @@ PREFIXES = {
     "smproto": ("proto_",), "smruntime": None, "smvision": ("vision_",),
     "smdecode": ("decode_",), "smextractor": ("extractor_",), "smbroker": ("broker_",),
     "smcacher": ("cacher_",), "smgateway": ("gateway_",), "smmonitor": ("monitor_",),
-    "smclient": ("siftmesh_",),
+    "smclient": ("siftmesh_",), "smredis": ("redis_", "cacher_redis_"),
 }
 RUNTIME_MODULES = ("endpoint_", "hotcache_", "http_", "log_", "mesh_", "metrics_",
                    "options_", "service_", "session_")
