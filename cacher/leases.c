@@ -20,7 +20,8 @@
 struct entry {
     uint8_t key[PROTO_DIGEST_BYTES];
     uint64_t lease, expires_us;
-    uint32_t chain; /* next of this hash; next free one in the pool */
+    struct proto_id holder; /* the trace id of who computes; zero: unknown */
+    uint32_t chain;         /* next of this hash; next free one in the pool */
     uint32_t older, younger;
     uint32_t first, last; /* waiters */
     uint32_t parked;
@@ -162,11 +163,13 @@ static void age_remove(struct cacher_leases *leases, uint32_t i)
 
 /* ---- entries ---- */
 
-static uint64_t grant(struct cacher_leases *leases, uint32_t i, uint64_t now_us)
+static uint64_t grant(struct cacher_leases *leases, uint32_t i,
+                      const struct proto_id *holder, uint64_t now_us)
 {
     if (leases->next_lease == 0) /* 0 means no lease in messages */
         leases->next_lease = 1;
     leases->entries[i].lease = leases->next_lease++;
+    leases->entries[i].holder = *holder;
     leases->entries[i].expires_us = now_us + leases->limits.lease_us;
     age_append(leases, i);
     leases->counters.granted++;
@@ -291,8 +294,16 @@ static void hand_over(struct cacher_leases *leases, uint32_t i, uint64_t now_us)
         return;
     }
     struct cacher_ticket ticket = waiter_remove(leases, leases->entries[i].first);
-    uint64_t lease = grant(leases, i, now_us);
+    uint64_t lease = grant(leases, i, &ticket.trace, now_us);
     leases->answer(&ticket, CACHER_ANSWER_LEASE, lease, leases->arg);
+}
+
+static bool is_holder(const struct entry *entry, const struct proto_id *trace)
+{
+    static const struct proto_id unknown;
+
+    return memcmp(trace, &unknown, sizeof unknown) != 0 &&
+           memcmp(trace, &entry->holder, sizeof *trace) == 0;
 }
 
 enum cacher_turn cacher_leases_get(struct cacher_leases *leases,
@@ -313,7 +324,12 @@ enum cacher_turn cacher_leases_get(struct cacher_leases *leases,
             leases->counters.crowded++;
             return CACHER_TURN_CROWDED;
         }
-        *lease = grant(leases, i, now_us);
+        *lease = grant(leases, i, &ticket->trace, now_us);
+        return CACHER_TURN_LEASE;
+    }
+    if (is_holder(&leases->entries[i], &ticket->trace)) {
+        age_remove(leases, i);
+        *lease = grant(leases, i, &ticket->trace, now_us);
         return CACHER_TURN_LEASE;
     }
     bool room = leases->entries[i].parked < leases->limits.parked_key_max;

@@ -6,6 +6,9 @@
  * lease that runs out or is dropped goes to the one that waited longest. So a result is
  * computed once however many ask, and a caller that dies costs a bounded wait.
  *
+ * A get of the holder itself, which its trace id tells, is granted the lease anew: the
+ * answer to its first get was lost with a broker, and it would wait for itself.
+ *
  * No payload, no socket, no clock, no random source: `now_us` is the caller's clock, and
  * every table has its final size from the start. A table that is full refuses, and the
  * caller then computes without a lease: twice the work, never a wrong answer.
@@ -28,8 +31,6 @@ struct cacher_ticket {
     struct proto_id request; /* the JOB's id */
     struct proto_id trace;
     uint8_t attempt;
-    bool
-        budget_ends; /* until_us comes from the request's budget, not from a bound here */
     uint64_t until_us; /* latest answer */
 };
 
@@ -57,7 +58,7 @@ struct cacher_leases_limits {
 
 /* All grow, but the two gauges. */
 struct cacher_leases_counters {
-    uint64_t granted;   /* leases given, to first and to waiting callers */
+    uint64_t granted;   /* leases given, to first, waiting and returning callers */
     uint64_t fulfilled; /* put under the lease that held */
     uint64_t expired;   /* ran out */
     uint64_t dropped;   /* given back by their holder */

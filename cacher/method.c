@@ -142,11 +142,7 @@ void cacher_method_parked_end(const struct cacher_ticket *ticket,
         answer_miss(cacher, ticket, lease, 0);
         break;
     case CACHER_ANSWER_TIMEOUT:
-        if (ticket->budget_ends)
-            answer_end(cacher, ticket, PROTO_STATUS_EXPIRED,
-                       "the result was still being computed when the time ran out");
-        else
-            answer_miss(cacher, ticket, 0, 1);
+        answer_miss(cacher, ticket, 0, 1);
         break;
     case CACHER_ANSWER_LEAVING:
         answer_leaving(cacher, ticket);
@@ -193,10 +189,8 @@ static void park_until(struct cacher *cacher, struct job *job)
 {
     uint64_t wait_ms = cacher->options->park_ms, left_ms = job->budget_ms;
 
-    if (left_ms != 0 && left_ms < wait_ms + MARGIN_MS) {
+    if (left_ms != 0 && left_ms < wait_ms + MARGIN_MS)
         wait_ms = left_ms > 2 * MARGIN_MS ? left_ms - MARGIN_MS : left_ms / 2;
-        job->ticket.budget_ends = true;
-    }
     job->ticket.until_us = cacher_now_us(cacher) + wait_ms * 1000;
 }
 

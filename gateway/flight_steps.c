@@ -135,6 +135,7 @@ static void on_looked_up(const struct gateway_ending *ending, uint64_t now_us,
     bool parked = strcmp(ending->outcome->cache, "coalesced") == 0;
 
     flight->exchange = NULL;
+    flight->waiting_since_us = now_us; /* if it has to wait from here on */
     if (ending->lost) {
         restart(flight, now_us);
     } else if (ending->status == PROTO_STATUS_MISS ||
@@ -159,11 +160,12 @@ static void look_up(struct gateway_flight *flight, uint64_t now_us)
 {
     struct gateway_flights *flights = flight->flights;
     struct proto_submit body = {.service = "cache", .key_bytes = 32};
-    uint64_t left = left_us(flight, now_us);
+    /* Who waits for another's computation that never ends has time left to compute. */
+    uint64_t half_us = (left_us(flight, now_us) + 1) / 2;
     struct gateway_submit submit = {.body = &body,
                                     .trace = flight->ask.trace,
-                                    .budget_us = left < flights->limits.cache_wait_us
-                                                     ? left
+                                    .budget_us = half_us < flights->limits.cache_wait_us
+                                                     ? half_us
                                                      : flights->limits.cache_wait_us,
                                     .priority = flight->ask.priority,
                                     .ended = on_looked_up,

@@ -234,6 +234,40 @@ static void a_dropped_lease_begins_anew_for_the_next(void **state)
     cacher_leases_free(f.leases);
 }
 
+static void a_holder_that_asks_again_is_not_parked_behind_itself(void **state)
+{
+    (void)state;
+    struct fixture f;
+    open_with(&f, 4, 8, 8);
+    struct cacher_ticket one = ticket(1, UINT64_MAX), other = ticket(2, UINT64_MAX);
+    uint64_t first = 0, second = 0;
+    one.trace.bytes[3] = 7;
+    other.trace.bytes[3] = 8;
+
+    assert_int_equal(cacher_leases_get(f.leases, key(1), &one, 0, &first),
+                     CACHER_TURN_LEASE);
+    assert_int_equal(cacher_leases_get(f.leases, key(1), &other, 1, NULL),
+                     CACHER_TURN_PARKED);
+    /* The broker died with the answer; the lease lasts from now on. */
+    one.request.bytes[0] = 3;
+    assert_int_equal(cacher_leases_get(f.leases, key(1), &one, 5 * SECOND, &second),
+                     CACHER_TURN_LEASE);
+    assert_int_not_equal(first, second);
+    assert_false(cacher_leases_drop(f.leases, key(1), first, 5 * SECOND));
+    cacher_leases_tick(f.leases, LEASE_US + SECOND);
+    assert_int_equal(f.count, 0);
+
+    /* Who waited holds it next, and is known as well. */
+    assert_true(cacher_leases_drop(f.leases, key(1), second, 6 * SECOND));
+    assert_int_equal(f.told[0].answer, CACHER_ANSWER_LEASE);
+    assert_int_equal(cacher_leases_get(f.leases, key(1), &other, 7 * SECOND, &first),
+                     CACHER_TURN_LEASE);
+    assert_int_equal(cacher_leases_get(f.leases, key(1), &one, 7 * SECOND, NULL),
+                     CACHER_TURN_PARKED);
+    assert_int_equal(cacher_leases_counters(f.leases)->leases_now, 1);
+    cacher_leases_free(f.leases);
+}
+
 static void a_parked_get_waits_until_its_time_and_not_beyond(void **state)
 {
     (void)state;
@@ -435,6 +469,7 @@ int main(void)
         cmocka_unit_test(a_late_put_serves_the_parked_and_ends_the_lease_of_another),
         cmocka_unit_test(only_the_holder_can_drop_a_lease),
         cmocka_unit_test(a_dropped_lease_begins_anew_for_the_next),
+        cmocka_unit_test(a_holder_that_asks_again_is_not_parked_behind_itself),
         cmocka_unit_test(a_parked_get_waits_until_its_time_and_not_beyond),
         cmocka_unit_test(a_lease_is_not_handed_to_one_whose_time_is_up),
         cmocka_unit_test(an_aborted_get_is_forgotten_wherever_it_stands_in_line),

@@ -56,11 +56,12 @@ static void close_bench(struct bench *bench)
     gateway_mesh_free(bench->fake.mesh);
 }
 
-static void join_as(struct bench *bench, struct asker *asker, const uint8_t *key,
-                    bool peek)
+static void join_for(struct bench *bench, struct asker *asker, const uint8_t *key,
+                     bool peek, uint64_t time_us)
 {
-    struct gateway_ask ask = {
-        .peek = peek, .kind = PROTO_KIND_FEATURES, .deadline_us = bench->now_us + 60 * S};
+    struct gateway_ask ask = {.peek = peek,
+                              .kind = PROTO_KIND_FEATURES,
+                              .deadline_us = bench->now_us + time_us};
     zmq_msg_t image;
 
     memset(asker, 0, sizeof *asker);
@@ -72,6 +73,12 @@ static void join_as(struct bench *bench, struct asker *asker, const uint8_t *key
     assert_int_equal(
         gateway_flights_join(bench->flights, &ask, &asker->waiter, bench->now_us), 0);
     zmq_msg_close(&image);
+}
+
+static void join_as(struct bench *bench, struct asker *asker, const uint8_t *key,
+                    bool peek)
+{
+    join_for(bench, asker, key, peek, 60 * S);
 }
 
 static void join(struct bench *bench, struct asker *asker, const uint8_t *key)
@@ -435,6 +442,43 @@ static void a_full_send_queue_is_waited_for_like_an_absent_broker(void **state)
     close_bench(&bench);
 }
 
+static void a_long_look_up_is_no_wait_for_the_broker(void **state)
+{
+    struct bench bench;
+    struct asker asker;
+
+    (void)state;
+    open_bench(&bench, true);
+    join(&bench, &asker, key_a);
+    sweep(&bench, 5 * S); /* parked behind another's computation */
+    bench.fake.fail = -EAGAIN;
+    answer_miss(&bench, 0, 0);
+    sweep(&bench, S);
+    assert_int_equal(asker.done, 0);
+    bench.fake.fail = 0;
+    sweep(&bench, 100000);
+    sent_is(&bench, 1, "get");
+    close_bench(&bench);
+}
+
+static void a_look_up_leaves_half_of_the_time_to_compute(void **state)
+{
+    struct bench bench;
+    struct asker asker;
+
+    (void)state;
+    open_bench(&bench, true);
+    join_for(&bench, &asker, key_a, false, 10 * S);
+    assert_int_equal(bench.fake.sent[0].envelope.budget_ms, 5000);
+    sweep(&bench, 5 * S - 20000);
+    answer_miss(&bench, 0, 0); /* still being computed */
+    sent_is(&bench, 1, "features");
+    assert_int_equal(bench.fake.sent[1].envelope.budget_ms, 5020);
+    answer_blob(&bench, 1, key_a, NULL);
+    assert_int_equal(asker.status, PROTO_STATUS_OK);
+    close_bench(&bench);
+}
+
 static void without_credit_it_is_full_and_says_which_bound(void **state)
 {
     struct bench bench;
@@ -514,6 +558,8 @@ int main(void)
         cmocka_unit_test(a_restarted_broker_is_asked_again_with_the_same_picture),
         cmocka_unit_test(without_a_broker_a_request_waits_a_while_and_no_longer),
         cmocka_unit_test(a_full_send_queue_is_waited_for_like_an_absent_broker),
+        cmocka_unit_test(a_long_look_up_is_no_wait_for_the_broker),
+        cmocka_unit_test(a_look_up_leaves_half_of_the_time_to_compute),
         cmocka_unit_test(without_credit_it_is_full_and_says_which_bound),
         cmocka_unit_test(a_follower_with_time_left_is_not_hurt_by_the_leaders_deadline),
         cmocka_unit_test(ends_that_a_client_cannot_have_caused_are_not_told_as_its_fault),
