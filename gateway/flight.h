@@ -4,8 +4,9 @@
  *   WAITING --> LOOKUP --miss--> COMPUTE --> end
  *      \--------(no cache)--------/
  *
- * A flight asks the cache service, computes where it has to, and tells every waiter at
- * once; then it hands the result to the cache. It begins again where the broker forgot
+ * A flight asks the cache service, and asks again while another gateway computes the
+ * same; computes where it has to, and tells every waiter at once; then it hands the
+ * result to the cache. It begins again where the broker forgot
  * it, and ends early when nobody waits any more. A cache that does not answer is passed
  * by until it answers a probe: only the hit rate suffers.
  *
@@ -70,8 +71,8 @@ struct gateway_flight_limits {
 
 struct gateway_flight_counters {
     uint64_t flights, cancelled, restarted, cache_failures, cache_bypassed, cache_bad,
-        puts, puts_left_out;   /* only grow */
-    uint64_t open, cache_down; /* gauges */
+        cache_again, puts, puts_left_out; /* only grow */
+    uint64_t open, cache_down;            /* gauges */
 };
 
 struct gateway_flights;

@@ -28,7 +28,9 @@ struct gateway_flight {
     enum gateway_flight_step step;
     struct gateway_exchange *exchange; /* open in LOOKUP and COMPUTE */
     uint64_t lease;
-    bool put_wanted; /* the cache was asked and did not have it */
+    bool put_wanted;       /* the cache was asked and did not have it */
+    uint64_t looked_up_us; /* when it was asked */
+    bool hurried;          /* it was given less than cache_wait_us */
 };
 
 struct gateway_flights {

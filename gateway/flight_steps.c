@@ -100,13 +100,23 @@ static void compute(struct gateway_flight *flight, uint64_t now_us)
 
 /* ---- looking up ----------------------------------------------------------------- */
 
+/* Kept for computing after all: the broker's job_timeout. */
+#define COMPUTE_US 15000000u
+/* A cache that says "ask again" sooner than this has not waited; it would be asked
+ * without end. Its least park_ms is twice as long. */
+#define PARKED_MIN_US 50000u
+
+static void look_up(struct gateway_flight *flight, uint64_t budget_us, uint64_t now_us);
+
 static void on_cache_failed(struct gateway_flight *flight, enum proto_status status,
                             uint64_t now_us)
 {
     struct gateway_flights *flights = flight->flights;
 
     flights->counters.cache_failures++;
-    if (status != PROTO_STATUS_FULL) /* a full broker says nothing of the cache */
+    /* Neither a full broker nor a short time says anything of the cache. */
+    if (status != PROTO_STATUS_FULL &&
+        !(status == PROTO_STATUS_EXPIRED && flight->hurried))
         gateway_cache_failed(&flights->cache, now_us);
     if (flight->ask.peek)
         gateway_flight_finish_error(flight, PROTO_STATUS_UNAVAILABLE,
@@ -128,6 +138,21 @@ static void on_cache_miss(struct gateway_flight *flight, uint64_t lease, uint64_
     compute(flight, now_us);
 }
 
+/* Another one is still computing it, and what it finds will be here: better to wait for
+ * it than to compute the same, while there is time left to compute it after all. */
+static bool ask_again(struct gateway_flight *flight, const struct gateway_ending *ending,
+                      uint64_t now_us)
+{
+    uint64_t left = left_us(flight, now_us);
+
+    if (ending->outcome->retry_after_ms == 0 || ending->outcome->lease != 0 ||
+        left <= COMPUTE_US || now_us - flight->looked_up_us < PARKED_MIN_US)
+        return false;
+    flight->flights->counters.cache_again++;
+    look_up(flight, left - COMPUTE_US, now_us);
+    return true;
+}
+
 static void on_looked_up(const struct gateway_ending *ending, uint64_t now_us,
                          void *owner)
 {
@@ -140,7 +165,8 @@ static void on_looked_up(const struct gateway_ending *ending, uint64_t now_us,
         restart(flight, now_us);
     } else if (ending->status == PROTO_STATUS_MISS ||
                ending->status == PROTO_STATUS_NOT_FOUND) {
-        on_cache_miss(flight, ending->outcome->lease, now_us);
+        if (flight->ask.peek || !ask_again(flight, ending, now_us))
+            on_cache_miss(flight, ending->outcome->lease, now_us);
     } else if (proto_status_is_of_input(ending->status)) {
         struct gateway_result result = result_of(ending); /* as it was computed before */
         gateway_flight_finish(flight, &result, parked ? GATEWAY_COALESCED : GATEWAY_HIT,
@@ -156,17 +182,16 @@ static void on_looked_up(const struct gateway_ending *ending, uint64_t now_us,
     }
 }
 
-static void look_up(struct gateway_flight *flight, uint64_t now_us)
+/* In `budget_us`, or the usual time where that is less. */
+static void look_up(struct gateway_flight *flight, uint64_t budget_us, uint64_t now_us)
 {
     struct gateway_flights *flights = flight->flights;
     struct proto_submit body = {.service = "cache", .key_bytes = 32};
-    /* Who waits for another's computation that never ends has time left to compute. */
-    uint64_t half_us = (left_us(flight, now_us) + 1) / 2;
+    uint64_t usual_us = flights->limits.cache_wait_us;
     struct gateway_submit submit = {.body = &body,
                                     .trace = flight->ask.trace,
-                                    .budget_us = half_us < flights->limits.cache_wait_us
-                                                     ? half_us
-                                                     : flights->limits.cache_wait_us,
+                                    .budget_us =
+                                        budget_us < usual_us ? budget_us : usual_us,
                                     .priority = flight->ask.priority,
                                     .ended = on_looked_up,
                                     .owner = flight};
@@ -174,6 +199,8 @@ static void look_up(struct gateway_flight *flight, uint64_t now_us)
     strcpy(body.method, flight->ask.peek ? "peek" : "get");
     memcpy(body.key, flight->ask.key, PROTO_DIGEST_BYTES);
     flight->step = GATEWAY_LOOKUP;
+    flight->looked_up_us = now_us;
+    flight->hurried = budget_us < usual_us;
     int err = gateway_mesh_submit(flights->mesh, &submit, now_us, &flight->exchange);
     if (err < 0)
         gateway_flight_fail_submit(flight, err, now_us);
@@ -194,7 +221,9 @@ void gateway_flight_begin(struct gateway_flight *flight, uint64_t now_us)
     if (!gateway_mesh_is_up(flights->mesh))
         return;
     if (!gateway_cache_is_down(&flights->cache)) {
-        look_up(flight, now_us);
+        /* Who waits for another's computation that never ends has time left to compute.
+         */
+        look_up(flight, (left_us(flight, now_us) + 1) / 2, now_us);
     } else if (flight->ask.peek) {
         gateway_flight_finish_error(flight, PROTO_STATUS_UNAVAILABLE,
                                     "the cache does not answer", now_us);

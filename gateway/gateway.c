@@ -61,6 +61,7 @@ static void refresh_mesh(struct gateway *gateway)
     m->cache_failures = flights->cache_failures;
     m->cache_bypassed = flights->cache_bypassed;
     m->cache_bad = flights->cache_bad;
+    m->cache_again = flights->cache_again;
     m->cache_down = flights->cache_down;
     m->puts = flights->puts;
     m->puts_left_out = flights->puts_left_out;

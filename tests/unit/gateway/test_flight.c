@@ -358,6 +358,74 @@ static void a_cache_that_fails_is_passed_by_until_a_probe_comes_back(void **stat
     close_bench(&bench);
 }
 
+static void answer_still_computing(struct bench *bench, size_t index, uint64_t after_us)
+{
+    bench->now_us += after_us;
+    fake_answer(&bench->fake, index, PROTO_FINAL, PROTO_STATUS_MISS,
+                &(struct proto_outcome){.retry_after_ms = 1, .cache = "miss"}, NULL, 0,
+                bench->now_us);
+}
+
+static void what_another_gateway_still_computes_is_asked_for_again(void **state)
+{
+    struct bench bench;
+    struct asker asker;
+
+    (void)state;
+    open_bench(&bench, true);
+    join(&bench, &asker, key_a); /* with 60 s */
+    for (unsigned i = 0; i < 4; i++) {
+        sent_is(&bench, i, "get");
+        assert_int_equal(bench.fake.count, i + 1);
+        answer_still_computing(&bench, i, 10 * S);
+    }
+    sent_is(&bench, 4, "get"); /* 20 s are left: 5 to ask, 15 to compute */
+    assert_int_equal(bench.fake.sent[4].envelope.budget_ms, 5000);
+    assert_int_equal(gateway_flights_counters(bench.flights)->cache_again, 4);
+    answer_blob(&bench, 4, key_a, &(struct proto_outcome){.cache = "coalesced"});
+    assert_int_equal(asker.status, PROTO_STATUS_OK);
+    assert_int_equal(asker.source, GATEWAY_COALESCED);
+    close_bench(&bench);
+}
+
+static void it_is_computed_after_all_while_there_is_time_for_that(void **state)
+{
+    struct bench bench;
+    struct asker asker, other;
+
+    (void)state;
+    open_bench(&bench, true);
+    join(&bench, &asker, key_a);
+    for (unsigned i = 0; i < 4; i++)
+        answer_still_computing(&bench, i, 10 * S);
+    answer_still_computing(&bench, 4, 5 * S);
+    sent_is(&bench, 5, "features");
+    assert_int_equal(bench.fake.sent[5].envelope.budget_ms, 15000);
+    /* A look-up that had little time and was parked until its end: the cache is well. */
+    join(&bench, &other, key_b);
+    for (unsigned i = 6; i < 10; i++)
+        answer_still_computing(&bench, i, 10 * S);
+    bench.now_us += 5 * S;
+    fake_final(&bench.fake, 10, PROTO_STATUS_EXPIRED, bench.now_us);
+    sent_is(&bench, 11, "features");
+    assert_int_equal(gateway_flights_counters(bench.flights)->cache_down, 0);
+    assert_int_equal(gateway_flights_counters(bench.flights)->cache_failures, 1);
+    close_bench(&bench);
+}
+
+static void a_cache_that_does_not_park_is_not_asked_without_end(void **state)
+{
+    struct bench bench;
+    struct asker asker;
+
+    (void)state;
+    open_bench(&bench, true);
+    join(&bench, &asker, key_a);
+    answer_still_computing(&bench, 0, 49999);
+    sent_is(&bench, 1, "features");
+    close_bench(&bench);
+}
+
 static void
 a_result_from_the_cache_that_is_not_the_one_asked_for_is_computed(void **state)
 {
@@ -553,6 +621,9 @@ int main(void)
         cmocka_unit_test(a_refusal_that_the_cache_knows_is_told_without_computing),
         cmocka_unit_test(only_the_last_one_to_leave_cancels),
         cmocka_unit_test(a_cache_that_fails_is_passed_by_until_a_probe_comes_back),
+        cmocka_unit_test(what_another_gateway_still_computes_is_asked_for_again),
+        cmocka_unit_test(it_is_computed_after_all_while_there_is_time_for_that),
+        cmocka_unit_test(a_cache_that_does_not_park_is_not_asked_without_end),
         cmocka_unit_test(
             a_result_from_the_cache_that_is_not_the_one_asked_for_is_computed),
         cmocka_unit_test(a_restarted_broker_is_asked_again_with_the_same_picture),
