@@ -148,8 +148,6 @@ void gateway_flight_finish_error(struct gateway_flight *flight, enum proto_statu
     struct gateway_result result = {.status = status};
 
     snprintf(result.detail, sizeof result.detail, "%s", detail);
-    if (status == PROTO_STATUS_FULL || status == PROTO_STATUS_UNAVAILABLE)
-        result.retry_after_ms = 1000;
     gateway_flight_finish(flight, &result, GATEWAY_MISS, now_us);
 }
 
@@ -188,7 +186,9 @@ void gateway_flight_fail_submit(struct gateway_flight *flight, int err, uint64_t
         return;
     }
     struct gateway_credit credit = gateway_mesh_credit(flight->flights->mesh);
-    struct gateway_result result = {.status = PROTO_STATUS_FULL, .retry_after_ms = 1000};
+    struct gateway_result result = {
+        .status = PROTO_STATUS_FULL,
+        .retry_after_ms = gateway_mesh_retry_ms(flight->flights->mesh, now_us)};
     bool jobs = credit.jobs >= credit.jobs_max;
     snprintf(result.detail, sizeof result.detail,
              "the gateway has as many %s open at the broker as it may",

@@ -23,6 +23,7 @@
 #include "gateway/body.h"
 #include "gateway/flight.h"
 #include "gateway/mesh.h"
+#include "runtime/drain.h"
 #include "runtime/hotcache.h"
 #include "runtime/http.h"
 #include "runtime/service.h"
@@ -74,6 +75,7 @@ struct gateway {
     struct gateway_request *requests; /* all that have not ended */
     struct gateway_request *spare;    /* kept for reuse */
     unsigned spare_count;
+    struct drain ended; /* requests with a body */
 
     uv_timer_t tick;
     uint64_t tick_ms; /* its interval now; 0: it does not run */

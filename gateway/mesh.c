@@ -1,5 +1,7 @@
 #include "gateway/mesh.h"
 
+#include "runtime/drain.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,6 +32,7 @@ struct gateway_mesh {
     struct gateway_exchange *first, *last;
     struct gateway_exchange *buckets[BUCKETS];
     struct gateway_mesh_counters counters;
+    struct drain ended;
 };
 
 static const struct proto_outcome no_outcome;
@@ -118,6 +121,7 @@ static void end(struct gateway_mesh *mesh, struct gateway_exchange *exchange,
 
     withdraw(mesh, exchange);
     free(exchange);
+    drain_note(&mesh->ended, now_us);
     if (ended != NULL)
         ended(ending, now_us, owner);
 }
@@ -314,6 +318,11 @@ void gateway_mesh_sweep(struct gateway_mesh *mesh, uint64_t now_us)
 struct gateway_credit gateway_mesh_credit(const struct gateway_mesh *mesh)
 {
     return mesh->credit;
+}
+
+uint64_t gateway_mesh_retry_ms(const struct gateway_mesh *mesh, uint64_t now_us)
+{
+    return drain_ms(&mesh->ended, mesh->credit.jobs, now_us);
 }
 
 const struct gateway_mesh_counters *gateway_mesh_counters(const struct gateway_mesh *mesh)

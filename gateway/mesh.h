@@ -88,6 +88,8 @@ struct gateway_credit {
     uint64_t jobs, jobs_max, bytes, bytes_max;
 };
 struct gateway_credit gateway_mesh_credit(const struct gateway_mesh *mesh);
+/* Time in which as many exchanges as are open will have ended, as they did lately. */
+uint64_t gateway_mesh_retry_ms(const struct gateway_mesh *mesh, uint64_t now_us);
 const struct gateway_mesh_counters *
 gateway_mesh_counters(const struct gateway_mesh *mesh);
 

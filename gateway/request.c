@@ -21,6 +21,9 @@
 /* Requests kept for reuse: with their digest they are half a kilobyte and worth three
  * allocations each. */
 #define SPARE_MAX 256u
+/* A 503 for want of something that nobody can tell when it comes back: a broker, a cache,
+ * or another gateway where this one shuts down. */
+#define RETRY_MS 1000u
 
 /* ---- beginning ------------------------------------------------------------------ */
 
@@ -195,13 +198,26 @@ static void account(struct gateway_request *request, const struct account *accou
         write_log(request, account, total_us);
 }
 
-static uint64_t retry_after_s(const struct gateway_refusal *refusal)
+/* Bodies in hand: each that ends makes room. */
+static uint64_t bodies(const struct gateway *gateway)
+{
+    uint64_t count = 0;
+
+    for (const struct gateway_request *at = gateway->requests; at != NULL; at = at->next)
+        count += at->kind != 0;
+    return count;
+}
+
+static uint64_t retry_after_s(const struct gateway *gateway,
+                              const struct gateway_refusal *refusal)
 {
     uint64_t ms = refusal->retry_after_ms;
 
-    if (ms == 0 && proto_status_http(refusal->status) != 503)
-        return 0;
-    return ms < 1000 ? 1 : (ms + 999) / 1000;
+    if (ms == 0 && refusal->status == PROTO_STATUS_FULL)
+        ms = drain_ms(&gateway->ended, bodies(gateway), service_now_us(gateway->service));
+    else if (ms == 0 && proto_status_http(refusal->status) == 503)
+        ms = RETRY_MS;
+    return (ms + 999) / 1000;
 }
 
 void gateway_request_refuse(struct gateway_request *request,
@@ -218,9 +234,9 @@ void gateway_request_refuse(struct gateway_request *request,
     vsnprintf(sentence, sizeof sentence, detail, args);
     va_end(args);
     size_t size = gateway_problem_write(&problem, document, sizeof document);
-    if (retry_after_s(refusal) > 0)
-        snprintf(retry, sizeof retry, "Retry-After: %" PRIu64 "\r\n",
-                 retry_after_s(refusal));
+    uint64_t retry_s = retry_after_s(request->gateway, refusal);
+    if (retry_s > 0)
+        snprintf(retry, sizeof retry, "Retry-After: %" PRIu64 "\r\n", retry_s);
     snprintf(headers, sizeof headers,
              "Content-Type: application/problem+json\r\nCache-Control: no-store\r\n"
              "X-Request-Id: %s\r\nVary: Accept\r\n%s%s",
@@ -298,6 +314,8 @@ void gateway_request_on_end(struct http_request *http, void *arg)
     gateway_flights_leave(gateway->flights, &request->waiter,
                           service_now_us(gateway->service));
     gateway_admin_leave(request, service_now_us(gateway->service));
+    if (request->kind != 0)
+        drain_note(&gateway->ended, service_now_us(gateway->service));
     gateway_body_free(&request->body);
     free(request->multipart);
     if (request->next != NULL)
@@ -316,22 +334,28 @@ void gateway_request_on_end(struct http_request *http, void *arg)
     gateway->spare_count++;
 }
 
-/* A refusal of the server's own; it sets its headers itself. */
-size_t gateway_request_on_refuse(enum proto_status status, const char *detail,
-                                 uint64_t limit, uint64_t actual, char *buffer,
+/* A refusal of the server's own. A head that was not understood has no id yet. */
+size_t gateway_request_on_refuse(const struct http_refusal *why,
+                                 struct http_request *http,
+                                 char headers[HTTP_REFUSAL_HEADERS_BYTES], char *buffer,
                                  size_t capacity, void *arg)
 {
     struct gateway *gateway = arg;
-    struct proto_id trace = new_id(gateway);
+    const struct gateway_request *request = http != NULL ? http_data(http) : NULL;
+    struct proto_id trace = request != NULL ? request->trace : new_id(gateway);
     char id[2 * PROTO_ID_BYTES + 1];
-    struct gateway_problem problem = {status, detail, id, limit, actual};
+    struct gateway_problem problem = {why->status, why->detail, id, why->limit,
+                                      why->actual};
 
     proto_id_hex(&trace, id);
-    gateway->metrics->requests[status]++;
+    gateway->metrics->requests[why->status]++;
     if (gateway->access_log != GATEWAY_LOG_NONE)
         log_limited(LOG_INFO, &gateway->malformed, service_now_us(gateway->service),
                     "request", "id=%s status=%d code=%s detail=\"%s\"", id,
-                    proto_status_http(status), proto_status_code(status), detail);
+                    proto_status_http(why->status), proto_status_code(why->status),
+                    why->detail);
+    snprintf(headers, HTTP_REFUSAL_HEADERS_BYTES,
+             "Cache-Control: no-store\r\nX-Request-Id: %s\r\n", id);
     return gateway_problem_write(&problem, buffer, capacity);
 }
 

@@ -51,17 +51,20 @@ void gateway_request_on_body(struct http_request *http, const uint8_t *bytes, si
 void gateway_request_on_complete(struct http_request *http, void *arg);
 void gateway_request_on_gone(struct http_request *http, void *arg);
 void gateway_request_on_end(struct http_request *http, void *arg);
-size_t gateway_request_on_refuse(enum proto_status status, const char *detail,
-                                 uint64_t limit, uint64_t actual, char *buffer,
+size_t gateway_request_on_refuse(const struct http_refusal *why,
+                                 struct http_request *http,
+                                 char headers[HTTP_REFUSAL_HEADERS_BYTES], char *buffer,
                                  size_t capacity, void *arg);
 
 /* ---- ends: each request takes exactly one ---------------------------------------- */
 
 struct gateway_refusal {
     enum proto_status status;
-    uint64_t limit, actual, retry_after_ms; /* 0: not told; a 503 always tells a time */
-    const char *headers;                    /* further header lines, or NULL */
-    bool is_page;                           /* health, which is asked again and again */
+    /* 0: not told; but a 503 always tells a time to come back, FULL that in which so much
+     * as there is in hand will have ended. */
+    uint64_t limit, actual, retry_after_ms;
+    const char *headers; /* further header lines, or NULL */
+    bool is_page;        /* health, which is asked again and again */
 };
 
 /* End with a problem document. */

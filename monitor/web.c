@@ -160,13 +160,14 @@ static void on_over(struct http_request *request, void *arg)
     (void)arg;
 }
 
-static size_t on_refuse(enum proto_status status, const char *detail, uint64_t limit,
-                        uint64_t actual, char *buffer, size_t capacity, void *arg)
+static size_t on_refuse(const struct http_refusal *why, struct http_request *request,
+                        char headers[HTTP_REFUSAL_HEADERS_BYTES], char *buffer,
+                        size_t capacity, void *arg)
 {
-    (void)limit;
-    (void)actual;
+    (void)request;
+    (void)headers;
     (void)arg;
-    return problem(buffer, capacity, status, detail);
+    return problem(buffer, capacity, why->status, why->detail);
 }
 
 /* ---- listening ---- */

@@ -89,6 +89,7 @@ static void admit(struct http_server *server, struct http_connection *conn)
         server->counters.accepted++;
         return;
     }
+    conn->turned_away = true;
     http_conn_refuse(conn, &why);
     /* A few stay for a lingering close, so that they can read the answer. */
     if (server->counters.connections > server->limits.connections_max + HTTP_REFUSED_MAX)

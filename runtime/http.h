@@ -66,6 +66,15 @@ struct http_limits {
 /* Defaults for a public service. */
 void http_limits_init(struct http_limits *limits);
 
+/* Why the server refuses a request by itself; limit and actual: 0 where unused. */
+struct http_refusal {
+    enum proto_status status;
+    const char *detail; /* static */
+    uint64_t limit, actual;
+};
+
+#define HTTP_REFUSAL_HEADERS_BYTES 128
+
 /* All but on_refuse are required. */
 struct http_callbacks {
     /* Return to go on and read the body; or call http_respond() to refuse. */
@@ -77,12 +86,14 @@ struct http_callbacks {
     void (*on_end)(struct http_request *request, void *arg);
     /*
      * A request the server refused by itself (malformed, late, too large): fill `buffer`
-     * with a problem document for `status` and `detail`, return its length. Called
-     * before on_head, or after it for a late or broken body (then on_end follows).
-     * NULL: a plain text line is sent.
+     * with a problem document, return its length; and `headers`, empty at first, with
+     * lines of its own beside Content-Type and, for 503, Retry-After. Called before
+     * on_head with `request` NULL, or after it for a late or broken body (then on_end
+     * follows). NULL: a plain text line is sent.
      */
-    size_t (*on_refuse)(enum proto_status status, const char *detail, uint64_t limit,
-                        uint64_t actual, char *buffer, size_t capacity, void *arg);
+    size_t (*on_refuse)(const struct http_refusal *why, struct http_request *request,
+                        char headers[HTTP_REFUSAL_HEADERS_BYTES], char *buffer,
+                        size_t capacity, void *arg);
 };
 
 /*

@@ -12,6 +12,8 @@
  */
 #include "runtime/http_internal.h"
 
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -100,6 +102,8 @@ void http_conn_close(struct http_connection *conn)
         return;
     http_conn_enter(conn, HTTP_STATE_CLOSED);
     server->counters.connections--;
+    if (!conn->turned_away)
+        drain_note(&server->left, uv_now(server->loop) * 1000);
     uv_close((uv_handle_t *)&conn->tcp, on_closed);
     /* libuv does not look at the bytes of a write that it cancels. */
     http_write_release(conn);
@@ -130,41 +134,55 @@ static void count_refusal(struct http_server *server, enum proto_status status)
         server->counters.malformed++;
 }
 
-static size_t describe(struct http_server *server, const struct http_refusal *why,
-                       char *buffer, size_t capacity)
+struct refusal_text {
+    char headers[96 + HTTP_REFUSAL_HEADERS_BYTES], body[HTTP_REFUSAL_BYTES_MAX];
+    size_t size; /* of the body */
+};
+
+/* So many connections too many have to go first. */
+static uint64_t retry_after_s(const struct http_server *server,
+                              const struct http_refusal *why)
 {
-    if (server->callbacks.on_refuse != NULL)
-        return server->callbacks.on_refuse(why->status, why->detail, why->limit,
-                                           why->actual, buffer, capacity, server->arg);
-    size_t size = strlen(why->detail);
-    if (size > capacity - 1)
-        size = capacity - 1;
-    memcpy(buffer, why->detail, size);
-    buffer[size] = '\n';
-    return size + 1;
+    uint64_t needed = why->actual > why->limit ? why->actual - why->limit : 1;
+
+    return (drain_ms(&server->left, needed, uv_now(server->loop) * 1000) + 999) / 1000;
+}
+
+static void describe(struct http_connection *conn, const struct http_refusal *why,
+                     struct refusal_text *out)
+{
+    struct http_server *server = conn->server;
+    bool asks = server->callbacks.on_refuse != NULL;
+    char own[HTTP_REFUSAL_HEADERS_BYTES] = "", retry[48] = "";
+
+    if (asks)
+        out->size =
+            server->callbacks.on_refuse(why, conn->request.active ? &conn->request : NULL,
+                                        own, out->body, sizeof out->body, server->arg);
+    else
+        out->size =
+            (size_t)snprintf(out->body, sizeof out->body, "%.256s\n", why->detail);
+    if (out->size > sizeof out->body)
+        out->size = sizeof out->body;
+    if (proto_status_http(why->status) == 503)
+        snprintf(retry, sizeof retry, "Retry-After: %" PRIu64 "\r\n",
+                 retry_after_s(server, why));
+    snprintf(out->headers, sizeof out->headers, "Content-Type: %s\r\n%s%s",
+             asks ? "application/problem+json" : "text/plain", retry, own);
 }
 
 void http_conn_refuse(struct http_connection *conn, const struct http_refusal *why)
 {
-    static const char *const headers[2][2] = {
-        {"Content-Type: text/plain\r\n",
-         "Content-Type: text/plain\r\nRetry-After: 1\r\n"},
-        {"Content-Type: application/problem+json\r\n",
-         "Content-Type: application/problem+json\r\nRetry-After: 1\r\n"},
-    };
-    struct http_server *server = conn->server;
-    char text[HTTP_REFUSAL_BYTES_MAX];
-    int http = proto_status_http(why->status);
+    struct refusal_text text;
 
-    count_refusal(server, why->status);
+    count_refusal(conn->server, why->status);
+    describe(conn, why, &text);
     end_request(conn);
     if (conn->state == HTTP_STATE_CLOSED)
         return;
-    size_t size = describe(server, why, text, sizeof text);
     conn->request.complete = false; /* what follows cannot be told from a body */
-    http_write_answer(conn, http,
-                      headers[server->callbacks.on_refuse != NULL][http == 503], NULL, 0,
-                      text, size < sizeof text ? size : sizeof text);
+    http_write_answer(conn, proto_status_http(why->status), text.headers, NULL, 0,
+                      text.body, text.size);
 }
 
 /* ---- from bytes to requests ----------------------------------------------------- */

@@ -14,6 +14,7 @@
 #ifndef RUNTIME_HTTP_INTERNAL_H
 #define RUNTIME_HTTP_INTERNAL_H
 
+#include "runtime/drain.h"
 #include "runtime/http.h"
 
 #include <time.h>
@@ -37,13 +38,6 @@
 #define HTTP_TRAILER_BYTES_MAX    8192u
 /* An answer's buffer above this is freed after use instead of kept for the next one. */
 #define HTTP_ANSWER_KEEP_BYTES 4096u
-
-/* Why a request is refused without asking its owner; limit and actual: 0 where unused. */
-struct http_refusal {
-    enum proto_status status;
-    const char *detail; /* static */
-    uint64_t limit, actual;
-};
 
 /* ---- http_head.c ---------------------------------------------------------------- */
 
@@ -168,6 +162,7 @@ struct http_connection {
     uint64_t since_ms; /* of this state; of the first byte in a head */
     bool begun;        /* a byte of this head has come */
     bool fresh;        /* no request yet */
+    bool turned_away;  /* too many: it was never one of the server's */
     bool eof;          /* the client has closed its side */
     bool paused;       /* not reading: too much is kept */
     bool busy;         /* inside http_conn_resume() or a read: no need to be queued */
@@ -202,6 +197,7 @@ struct http_server {
     void *arg;
     struct http_counters counters;
 
+    struct drain left; /* connections that have gone */
     struct http_connection *connections;
     struct http_connection *ready, **ready_end;
     void (*drained)(void *arg);

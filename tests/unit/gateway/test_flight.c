@@ -484,7 +484,7 @@ static void without_a_broker_a_request_waits_a_while_and_no_longer(void **state)
     sweep(&bench, S);
     assert_int_equal(one.done, 1);
     assert_int_equal(one.status, PROTO_STATUS_UNAVAILABLE);
-    assert_int_equal(one.retry_after_ms, 1000);
+    assert_int_equal(one.retry_after_ms, 0); /* nobody can tell */
     assert_int_equal(two.done, 0);
     fake_up(&bench.fake, true, bench.now_us);
     gateway_flights_up(bench.flights, bench.now_us);

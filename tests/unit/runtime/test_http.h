@@ -155,18 +155,21 @@ static inline void rig_on_end(struct http_request *request, void *arg)
     }
 }
 
-static inline size_t rig_on_refuse(enum proto_status status, const char *detail,
-                                   uint64_t limit, uint64_t actual, char *buffer,
+static inline size_t rig_on_refuse(const struct http_refusal *why,
+                                   struct http_request *request,
+                                   char headers[HTTP_REFUSAL_HEADERS_BYTES], char *buffer,
                                    size_t capacity, void *arg)
 {
     struct rig *rig = arg;
 
-    rig->refused = status;
-    rig->limit = limit;
-    rig->actual = actual;
-    rig_copy(rig->detail, sizeof rig->detail, detail);
+    rig->refused = why->status;
+    rig->limit = why->limit;
+    rig->actual = why->actual;
+    rig_copy(rig->detail, sizeof rig->detail, why->detail);
+    snprintf(headers, HTTP_REFUSAL_HEADERS_BYTES, "X-Refused: %s\r\n",
+             request == NULL ? "-" : http_path(request));
     return (size_t)snprintf(buffer, capacity, "{\"code\":\"%s\"}",
-                            proto_status_code(status));
+                            proto_status_code(why->status));
 }
 
 static inline void rig_on_drained(void *arg)

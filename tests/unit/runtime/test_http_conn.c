@@ -123,6 +123,7 @@ static void a_head_that_drips_is_refused_at_its_total_deadline(void **state)
     }
     assert_int_equal(rig_status(&text), 408);
     assert_int_equal(rig.refused, PROTO_STATUS_HEAD_TIMEOUT);
+    assert_non_null(strstr(text.bytes, "\r\nX-Refused: -\r\n"));
     assert_int_equal(http_server_counters(rig.server)->timeouts, 1);
     assert_int_equal(http_server_counters(rig.server)->malformed, 0);
     rig_text_free(&text);
@@ -141,12 +142,13 @@ static void a_body_that_drips_is_refused_and_its_request_ended(void **state)
     rig.limits.body_rate_min = 1000000;
     rig_open(&rig);
     int fd = rig_connect(&rig);
-    rig_say(&rig, fd, "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 99999\r\n\r\n");
+    rig_say(&rig, fd, "POST /here HTTP/1.1\r\nHost: h\r\nContent-Length: 99999\r\n\r\n");
     while (!text.eof) {
         rig_say(&rig, fd, "y");
         rig_take(&rig, fd, &text);
     }
     assert_int_equal(rig_status(&text), 408);
+    assert_non_null(strstr(text.bytes, "\r\nX-Refused: /here\r\n"));
     assert_true(rig.body_size > 0);
     assert_int_equal(rig.ends, 1);
     assert_int_equal(rig.gones + rig.completes, 0);
