@@ -89,7 +89,7 @@ PREFIXES = {
     "smcacher": ("cacher_",), "smgateway": ("gateway_",), "smmonitor": ("monitor_",),
     "smclient": ("siftmesh_",), "smredis": ("redis_", "cacher_redis_"),
 }
-RUNTIME_MODULES = ("endpoint_", "hotcache_", "http_", "log_", "mesh_", "metrics_",
+RUNTIME_MODULES = ("drain_", "endpoint_", "hotcache_", "http_", "log_", "mesh_", "metrics_",
                    "options_", "service_", "session_")
 
 
