@@ -234,20 +234,31 @@ static int make_tables(struct broker *broker)
 static int open_one(struct broker *broker, const char *name, enum endpoint_kind kind,
                     struct endpoint **out)
 {
-    const char *address = service_endpoint(broker->service, name);
-    int err =
-        endpoint_open(service_loop(broker->service), service_zmq(broker->service), kind,
-                      address, NULL, (int)broker->options->hwm, &callbacks, broker, out);
+    struct endpoint_options options = {
+        .kind = kind,
+        .address = service_endpoint(broker->service, name),
+        .hwm = (int)broker->options->hwm,
+        .curve = service_curve(broker->service),
+    };
+    int err = endpoint_open(service_loop(broker->service), service_zmq(broker->service),
+                            &options, &callbacks, broker, out);
     if (err < 0)
         log_event(LOG_ERROR, "cannot bind", "endpoint=%s address=\"%s\" error=\"%s\"",
-                  name, address, strerror(-err));
+                  name, options.address, strerror(-err));
     return err;
 }
 
 static int open_sockets(struct broker *broker)
 {
-    int err = open_one(broker, "events", ENDPOINT_PUB, &broker->events);
+    struct service *service = broker->service;
+    struct curve *curve = service_curve(service);
+    const char *allowed = service_mesh(service)->curve_allowed;
+    int err = 0;
 
+    if (curve != NULL && allowed[0] != '\0')
+        err = curve_guard(curve, service_loop(service), service_zmq(service), allowed);
+    if (err == 0)
+        err = open_one(broker, "events", ENDPOINT_PUB, &broker->events);
     if (err == 0)
         err = open_one(broker, "back", ENDPOINT_ROUTER, &broker->back);
     if (err == 0)

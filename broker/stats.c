@@ -4,6 +4,8 @@
  */
 #include "broker/broker.h"
 
+#include <string.h>
+
 static json_t *integer(uint64_t value)
 {
     return json_integer((json_int_t)value);
@@ -120,11 +122,26 @@ static json_t *peers(const struct broker *broker, const struct broker_peers *all
     return array;
 }
 
+static void count_connections(struct broker_metrics *m, const struct endpoint *const *all,
+                              int count)
+{
+    m->connections = m->connections_ended = 0;
+    memset(m->handshakes_failed, 0, sizeof m->handshakes_failed);
+    for (int i = 0; i < count; i++) {
+        const struct handshake_counters *c = endpoint_handshakes(all[i]);
+        m->connections += c->accepted;
+        m->connections_ended += c->ended;
+        for (int why = 0; why < HANDSHAKE_FAILURES; why++)
+            m->handshakes_failed[why] += c->failed[why];
+    }
+}
+
 static void update_metrics(struct broker *broker, const struct broker_core_view *view)
 {
     const struct broker_core_counters *c = broker_core_counters(broker->core);
     const struct endpoint_counters *front = endpoint_counters(broker->front);
     const struct endpoint_counters *back = endpoint_counters(broker->back);
+    const struct endpoint *all[] = {broker->front, broker->back, broker->events};
     struct broker_metrics *m = broker->metrics;
 
 #define COUNTER(field, help) m->field = c->field;
@@ -137,6 +154,7 @@ static void update_metrics(struct broker *broker, const struct broker_core_view 
     m->messages_received = front->received + back->received;
     m->messages_sent = front->sent + back->sent;
     m->messages_dropped = front->dropped + back->dropped;
+    count_connections(m, all, 3);
     m->clients = broker->clients.count;
     m->workers = broker->workers.count;
     m->requests_open = view->jobs;

@@ -169,7 +169,26 @@ static int hello(struct siftmesh *mesh, int timeout_ms)
     return err;
 }
 
-static int set_up_socket(struct siftmesh *mesh, const char *front)
+static int set_key(void *socket, int option, const struct proto_curve_key *key)
+{
+    return zmq_setsockopt(socket, option, key->text, PROTO_CURVE_KEY_CHARS) < 0 ? -EINVAL
+                                                                                : 0;
+}
+
+static int secure(void *socket, const char *front, const struct proto_curve *curve)
+{
+    if (curve == NULL || strncmp(front, "tcp://", 6) != 0)
+        return proto_curve_required(front) ? -EACCES : 0;
+    int err = set_key(socket, ZMQ_CURVE_SERVERKEY, &curve->server);
+    if (err == 0)
+        err = set_key(socket, ZMQ_CURVE_PUBLICKEY, &curve->public_key);
+    if (err == 0)
+        err = set_key(socket, ZMQ_CURVE_SECRETKEY, &curve->secret_key);
+    return err;
+}
+
+static int set_up_socket(struct siftmesh *mesh, const char *front,
+                         const struct proto_curve *curve)
 {
     char id[64];
     uint64_t unique;
@@ -188,10 +207,19 @@ static int set_up_socket(struct siftmesh *mesh, const char *front)
     zmq_setsockopt(mesh->socket, ZMQ_IPV6, &one, sizeof one);
     zmq_setsockopt(mesh->socket, ZMQ_SNDHWM, &hwm, sizeof hwm);
     zmq_setsockopt(mesh->socket, ZMQ_RCVHWM, &hwm, sizeof hwm);
+    int err = secure(mesh->socket, front, curve);
+    if (err < 0)
+        return err;
     return zmq_connect(mesh->socket, front) < 0 ? -zmq_errno() : 0;
 }
 
 int siftmesh_open(const char *front, int timeout_ms, struct siftmesh **out)
+{
+    return siftmesh_open_curve(front, NULL, timeout_ms, out);
+}
+
+int siftmesh_open_curve(const char *front, const struct proto_curve *curve,
+                        int timeout_ms, struct siftmesh **out)
 {
     struct siftmesh *mesh = calloc(1, sizeof *mesh);
 
@@ -199,7 +227,7 @@ int siftmesh_open(const char *front, int timeout_ms, struct siftmesh **out)
         return -ENOMEM;
     if (getrandom(mesh->prefix, sizeof mesh->prefix, 0) != sizeof mesh->prefix)
         abort(); /* never comes short for 8 bytes, getrandom(2) */
-    int err = set_up_socket(mesh, front);
+    int err = set_up_socket(mesh, front, curve);
     if (err == 0)
         err = hello(mesh, timeout_ms);
     if (err < 0) {
@@ -226,6 +254,13 @@ void siftmesh_close(struct siftmesh *mesh)
     if (mesh->context != NULL)
         zmq_ctx_term(mesh->context);
     free(mesh);
+}
+
+int siftmesh_keypair(struct proto_curve *out)
+{
+    *out = (struct proto_curve){0};
+    return zmq_curve_keypair(out->public_key.text, out->secret_key.text) < 0 ? -ENOTSUP
+                                                                             : 0;
 }
 
 void siftmesh_result_free(struct siftmesh_result *result)

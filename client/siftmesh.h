@@ -22,6 +22,7 @@
 
 #include "proto/blob.h"
 #include "proto/body.h"
+#include "proto/curve.h"
 #include "proto/envelope.h"
 #include "proto/key.h"
 #include "proto/params.h"
@@ -43,9 +44,18 @@ struct siftmesh_result {
 
 /*
  * Connect to the broker's endpoint for clients and open a session. 0; -ETIMEDOUT when
- * no broker answered within `timeout_ms`; -EINVAL for a bad address; -ENOMEM.
+ * no broker answered within `timeout_ms`; -EACCES for tcp beyond loopback, which needs
+ * siftmesh_open_curve(); -EINVAL for a bad address; -ENOMEM.
  */
 int siftmesh_open(const char *front, int timeout_ms, struct siftmesh **out);
+/*
+ * The same with the keys that proto_curve_load() read (borrowed), for brokers on other
+ * hosts; NULL: none. Unused where `front` is not tcp. A broker that does not allow the
+ * key, or has another one than curve->server, does not answer: -ETIMEDOUT. -EINVAL also
+ * for keys that are none.
+ */
+int siftmesh_open_curve(const char *front, const struct proto_curve *curve,
+                        int timeout_ms, struct siftmesh **out);
 void siftmesh_close(struct siftmesh *mesh); /* NULL is fine */
 
 /*
@@ -79,6 +89,9 @@ int siftmesh_submit(struct siftmesh *mesh, const struct proto_submit *body,
 int siftmesh_control(struct siftmesh *mesh, enum proto_verb verb, const void *body,
                      enum proto_verb answer_verb, void *answer, int timeout_ms,
                      struct siftmesh_result *result);
+
+/* A new pair of keys; out->server is left empty. 0, or -ENOTSUP: libzmq has no CURVE. */
+int siftmesh_keypair(struct proto_curve *out);
 
 /* Accepts zeroed and already freed. */
 void siftmesh_result_free(struct siftmesh_result *result);

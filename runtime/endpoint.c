@@ -1,5 +1,9 @@
 #include "runtime/endpoint.h"
 
+#include "proto/curve.h"
+#include "runtime/log.h"
+#include "runtime/watch.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -29,12 +33,13 @@ struct frames {
 struct endpoint {
     void *socket;
     enum endpoint_kind kind;
-    uv_poll_t poll;
-    uv_idle_t again; /* active while messages may be waiting that ZMQ_FD won't tell of */
-    int open_handles;
+    struct watch watch;
+    struct handshake *handshake;
     bool paused, closed;
-    int lock_fd;    /* of an ipc path that we bind; -1 otherwise */
-    char *ipc_path; /* ours while we hold the lock */
+    char *address;
+    int lock_fd;      /* of an ipc path that we bind; -1 otherwise */
+    bool owns_path;   /* we hold that lock, so the path is ours */
+    uint64_t refused; /* handshakes after which we connected again */
     struct endpoint_callbacks callbacks;
     void *arg;
     struct endpoint_counters counters;
@@ -135,8 +140,6 @@ static void deliver(struct endpoint *endpoint, struct frames *f)
     endpoint->callbacks.on_message(endpoint, msg, endpoint->arg);
 }
 
-static void on_again(uv_idle_t *idle);
-
 /*
  * Receive first, then deliver: what the owner sends in answer then goes out in one go,
  * and ZeroMQ's thread is woken for the first of it and finds the rest waiting. One by
@@ -165,18 +168,19 @@ static void drop_batch(struct endpoint *endpoint)
         frames_close(&endpoint->batch[endpoint->next++]);
 }
 
-/* Handles a batch. What is left, and what ZMQ_FD will not tell of again, is left to the
- * idle handle: the socket's state is known to be empty only after EAGAIN, and no longer
- * after a send. */
-static void pump(struct endpoint *endpoint)
+/* Handles a batch. What is left is for the next turn of the loop: the socket is known to
+ * be empty only after EAGAIN, and no longer after a send. */
+static void pump(void *owner)
 {
+    struct endpoint *endpoint = owner;
+
     if (endpoint->next == endpoint->received && !endpoint->paused)
         receive_batch(endpoint);
     if (endpoint->paused || endpoint->received == 0) {
-        uv_idle_stop(&endpoint->again);
+        watch_again(&endpoint->watch, false);
         return;
     }
-    uv_idle_start(&endpoint->again, on_again);
+    watch_again(&endpoint->watch, true);
     while (endpoint->next < endpoint->received && !endpoint->paused) {
         struct frames *f = &endpoint->batch[endpoint->next++];
         deliver(endpoint, f);
@@ -184,23 +188,11 @@ static void pump(struct endpoint *endpoint)
     }
 }
 
-static void on_again(uv_idle_t *idle)
-{
-    pump(idle->data);
-}
-
-static void on_poll(uv_poll_t *poll, int status, int events)
-{
-    (void)status;
-    (void)events;
-    pump(poll->data);
-}
-
 void endpoint_pause(struct endpoint *endpoint, bool pause)
 {
     endpoint->paused = pause;
     if (!pause && !endpoint->closed)
-        uv_idle_start(&endpoint->again, on_again);
+        watch_again(&endpoint->watch, true);
 }
 
 /* ---- opening and closing ---- */
@@ -241,18 +233,27 @@ static int set_options(struct endpoint *endpoint, const char *routing_id, int hw
     return err;
 }
 
-/* Without CURVE everybody who reaches a tcp port can speak: loopback only. */
-static bool is_local(const char *address)
+/* CURVE for tcp, or why not. 0 or -errno. */
+static int secure(struct endpoint *endpoint, const struct endpoint_options *options)
 {
-    return strncmp(address, "tcp://", 6) != 0 ||
-           strncmp(address, "tcp://127.", 10) == 0 ||
-           strncmp(address, "tcp://localhost:", 16) == 0 ||
-           strncmp(address, "tcp://[::1]:", 12) == 0;
+    const char *why = NULL;
+
+    if (options->curve != NULL && strncmp(options->address, "tcp://", 6) == 0)
+        why = curve_apply(options->curve, endpoint->socket,
+                          options->kind != ENDPOINT_DEALER);
+    else if (proto_curve_required(options->address))
+        why = "tcp beyond loopback needs CURVE: curve_key, from siftmesh keygen";
+    if (why == NULL)
+        return 0;
+    log_event(LOG_ERROR, "endpoint refused", "address=\"%s\" why=\"%s\"",
+              options->address, why);
+    return -EACCES;
 }
 
 /* ZeroMQ unlinks an ipc path before binding it, whoever listens there. 0 or -errno. */
-static int lock_ipc(struct endpoint *endpoint, const char *address)
+static int lock_ipc(struct endpoint *endpoint)
 {
+    const char *address = endpoint->address;
     char path[512];
 
     if (strncmp(address, "ipc://", 6) != 0)
@@ -264,72 +265,63 @@ static int lock_ipc(struct endpoint *endpoint, const char *address)
         return -errno;
     if (flock(endpoint->lock_fd, LOCK_EX | LOCK_NB) < 0)
         return errno == EWOULDBLOCK ? -EADDRINUSE : -errno;
-    endpoint->ipc_path = strdup(address + 6);
-    return endpoint->ipc_path != NULL ? 0 : -ENOMEM;
+    endpoint->owns_path = true;
+    return 0;
 }
 
-static int attach(struct endpoint *endpoint, const char *address)
+static int attach(struct endpoint *endpoint)
 {
     if (endpoint->kind == ENDPOINT_DEALER)
-        return zmq_connect(endpoint->socket, address) < 0 ? -zmq_errno() : 0;
-    if (!is_local(address))
-        return -EACCES;
-    int err = lock_ipc(endpoint, address);
+        return zmq_connect(endpoint->socket, endpoint->address) < 0 ? -zmq_errno() : 0;
+    int err = lock_ipc(endpoint);
     if (err < 0)
         return err;
-    return zmq_bind(endpoint->socket, address) < 0 ? -zmq_errno() : 0;
+    return zmq_bind(endpoint->socket, endpoint->address) < 0 ? -zmq_errno() : 0;
 }
 
-static void on_handle_closed(uv_handle_t *handle)
+static void on_closed(void *owner)
 {
-    struct endpoint *endpoint = handle->data;
-    if (--endpoint->open_handles == 0)
-        free(endpoint);
+    free(owner);
 }
 
-static int watch(struct endpoint *endpoint, uv_loop_t *loop)
+static int open_socket(struct endpoint *endpoint, uv_loop_t *loop, void *zmq,
+                       const struct endpoint_options *options)
 {
-    int fd;
-    size_t size = sizeof fd;
+    static const int types[] = {ZMQ_ROUTER, ZMQ_DEALER, ZMQ_PUB};
 
-    if (zmq_getsockopt(endpoint->socket, ZMQ_FD, &fd, &size) < 0)
+    endpoint->address = strdup(options->address);
+    if (endpoint->address == NULL)
+        return -ENOMEM;
+    endpoint->socket = zmq_socket(zmq, types[options->kind]);
+    if (endpoint->socket == NULL)
         return -zmq_errno();
-    uv_idle_init(loop, &endpoint->again);
-    endpoint->again.data = endpoint;
-    endpoint->open_handles = 1;
-    int err = uv_poll_init(loop, &endpoint->poll, fd);
-    if (err < 0)
-        return err;
-    endpoint->poll.data = endpoint;
-    endpoint->open_handles = 2;
-    err = uv_poll_start(&endpoint->poll, UV_READABLE, on_poll);
-    /* What came before the watch began gave its edge already. */
-    return err < 0 ? err : uv_idle_start(&endpoint->again, on_again);
+    int err = set_options(endpoint, options->routing_id, options->hwm);
+    if (err == 0)
+        err = secure(endpoint, options);
+    if (err == 0)
+        err = handshake_open(loop, zmq, endpoint->socket, options->address,
+                             &endpoint->handshake);
+    if (err == 0)
+        err = attach(endpoint);
+    if (err == 0)
+        err = watch_start(&endpoint->watch, loop, endpoint->socket, pump, endpoint);
+    return err;
 }
 
-int endpoint_open(uv_loop_t *loop, void *zmq, enum endpoint_kind kind,
-                  const char *address, const char *routing_id, int hwm,
+int endpoint_open(uv_loop_t *loop, void *zmq, const struct endpoint_options *options,
                   const struct endpoint_callbacks *callbacks, void *arg,
                   struct endpoint **out)
 {
-    static const int types[] = {ZMQ_ROUTER, ZMQ_DEALER, ZMQ_PUB};
     struct endpoint *endpoint = calloc(1, sizeof *endpoint);
-    int err = -ENOMEM;
 
     if (endpoint == NULL)
         return -ENOMEM;
-    endpoint->kind = kind;
+    endpoint->kind = options->kind;
     endpoint->lock_fd = -1;
     endpoint->arg = arg;
     if (callbacks != NULL)
         endpoint->callbacks = *callbacks;
-    endpoint->socket = zmq_socket(zmq, types[kind]);
-    if (endpoint->socket != NULL)
-        err = set_options(endpoint, routing_id, hwm);
-    if (err == 0)
-        err = attach(endpoint, address);
-    if (err == 0)
-        err = watch(endpoint, loop);
+    int err = open_socket(endpoint, loop, zmq, options);
     if (err < 0) {
         endpoint_close(endpoint, 0);
         return err;
@@ -338,30 +330,38 @@ int endpoint_open(uv_loop_t *loop, void *zmq, enum endpoint_kind kind,
     return 0;
 }
 
+void endpoint_retry(struct endpoint *endpoint)
+{
+    const struct handshake_counters *c = handshake_counters(endpoint->handshake);
+    uint64_t refused = c->failed[HANDSHAKE_AUTH] + c->failed[HANDSHAKE_PROTOCOL];
+
+    if (endpoint->kind != ENDPOINT_DEALER || refused == endpoint->refused)
+        return;
+    endpoint->refused = refused;
+    zmq_disconnect(endpoint->socket, endpoint->address);
+    (void)attach(endpoint); /* took the same address before */
+}
+
 void endpoint_close(struct endpoint *endpoint, int linger_ms)
 {
     if (endpoint == NULL || endpoint->closed)
         return;
     endpoint->closed = true;
     drop_batch(endpoint);
-    int handles = endpoint->open_handles;
-    if (handles >= 2)
-        uv_close((uv_handle_t *)&endpoint->poll, on_handle_closed);
-    if (handles >= 1)
-        uv_close((uv_handle_t *)&endpoint->again, on_handle_closed);
+    handshake_close(endpoint->handshake);
+    endpoint->handshake = NULL;
     if (endpoint->socket != NULL) {
         set_int(endpoint->socket, ZMQ_LINGER, linger_ms);
         zmq_close(endpoint->socket);
     }
     /* ZeroMQ leaves the socket's file behind. The lock's file stays: whoever opened it
      * meanwhile must find the one that the next owner locks. */
-    if (endpoint->ipc_path != NULL)
-        unlink(endpoint->ipc_path);
+    if (endpoint->owns_path)
+        unlink(endpoint->address + 6);
     if (endpoint->lock_fd >= 0)
         close(endpoint->lock_fd);
-    free(endpoint->ipc_path);
-    if (handles == 0)
-        free(endpoint);
+    free(endpoint->address);
+    watch_stop(&endpoint->watch, on_closed, endpoint);
 }
 
 /* ---- sending ---- */
@@ -423,7 +423,7 @@ static int counted(struct endpoint *endpoint, int err)
     else
         endpoint->counters.dropped++;
     if (!endpoint->paused && !endpoint->closed)
-        uv_idle_start(&endpoint->again, on_again);
+        watch_again(&endpoint->watch, true);
     return err;
 }
 
@@ -447,6 +447,11 @@ int endpoint_publish(struct endpoint *endpoint, const char *topic,
 const struct endpoint_counters *endpoint_counters(const struct endpoint *endpoint)
 {
     return &endpoint->counters;
+}
+
+const struct handshake_counters *endpoint_handshakes(const struct endpoint *endpoint)
+{
+    return handshake_counters(endpoint->handshake);
 }
 
 bool mesh_peer_equal(const struct mesh_peer *a, const struct mesh_peer *b)

@@ -1,11 +1,9 @@
 /*
- * endpoint.h - a ZeroMQ socket on the libuv loop; the one place that knows ZMQ_FD.
+ * endpoint.h - a ZeroMQ socket that speaks SMP/1, on the libuv loop (runtime/watch.h).
  *
- * ZMQ_FD is edge-triggered: after every wake-up and every send, ZMQ_EVENTS is read
- * until nothing is left; a bounded batch at a time, so that other handles get their turn.
- * Messages are SMP/1 (docs/PROTOCOL.md section 2): frames are checked for count and
- * size and the header is decoded before the owner sees them; a bad one is handed to
- * on_bad.
+ * Frames are checked for count and size and the header is decoded before the owner sees
+ * them (docs/PROTOCOL.md section 2); a bad message is handed to on_bad. Messages are
+ * received a bounded batch at a time, so that other handles get their turn.
  *
  * Why libzmq and not czmq: docs/notes/czmq.md.
  */
@@ -14,6 +12,8 @@
 
 #include "proto/body.h"
 #include "proto/envelope.h"
+#include "runtime/curve.h"
+#include "runtime/handshake.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -58,16 +58,26 @@ struct endpoint_counters {
 
 enum endpoint_kind { ENDPOINT_ROUTER, ENDPOINT_DEALER, ENDPOINT_PUB };
 
+struct endpoint_options {
+    enum endpoint_kind kind; /* ROUTER and PUB bind, DEALER connects */
+    const char *address;     /* ipc, tcp or inproc */
+    const char *routing_id;  /* of a DEALER */
+    int hwm;                 /* messages each way */
+    struct curve *curve;     /* for tcp; NULL: without CURVE. Outlives the endpoint */
+};
+
 /*
- * ROUTER and PUB bind, DEALER connects. `routing_id` for DEALER, else NULL. An ipc path
- * is bound only under a lock file beside it (ZeroMQ would steal it silently): -EADDRINUSE
- * when another process holds it. `hwm` messages each way. 0 or -errno, logged by the
- * caller.
+ * An ipc path is bound only under a lock file beside it (ZeroMQ would steal it silently):
+ * -EADDRINUSE when another process holds it. tcp beyond loopback (proto/curve.h) is
+ * neither bound nor connected to without CURVE: -EACCES, and why is logged. 0 or another
+ * -errno, logged by the caller.
  */
-int endpoint_open(uv_loop_t *loop, void *zmq, enum endpoint_kind kind,
-                  const char *address, const char *routing_id, int hwm,
+int endpoint_open(uv_loop_t *loop, void *zmq, const struct endpoint_options *options,
                   const struct endpoint_callbacks *callbacks, void *arg,
                   struct endpoint **out);
+/* For a DEALER without a connection, now and then: ZeroMQ gives up an address for ever
+ * where the handshake was refused, and whoever refused it may learn better. */
+void endpoint_retry(struct endpoint *endpoint);
 /* Closes the socket (linger 0, or `linger_ms`) and frees the endpoint when libuv is done.
  * NULL is fine. Allowed inside its own callbacks. */
 void endpoint_close(struct endpoint *endpoint, int linger_ms);
@@ -89,6 +99,7 @@ int endpoint_publish(struct endpoint *endpoint, const char *topic,
 void endpoint_pause(struct endpoint *endpoint, bool pause);
 
 const struct endpoint_counters *endpoint_counters(const struct endpoint *endpoint);
+const struct handshake_counters *endpoint_handshakes(const struct endpoint *endpoint);
 bool mesh_peer_equal(const struct mesh_peer *a, const struct mesh_peer *b);
 
 /*

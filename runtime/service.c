@@ -1,5 +1,7 @@
 #include "runtime/service.h"
 
+#include "runtime/curve.h"
+
 #include <errno.h>
 #include <malloc.h>
 #include <signal.h>
@@ -23,6 +25,7 @@ struct service {
     const struct service_spec *spec;
     struct mesh_options mesh;
     void *options, *metrics, *data, *zmq;
+    struct curve *curve; /* NULL: no curve_key */
     uv_loop_t loop;
     uv_signal_t sigterm, sigint;
     uv_timer_t hurry;
@@ -63,6 +66,11 @@ void *service_zmq(struct service *service)
     if (service->zmq == NULL)
         service->zmq = zmq_ctx_new();
     return service->zmq;
+}
+
+struct curve *service_curve(const struct service *service)
+{
+    return service->curve;
 }
 
 const struct mesh_options *service_mesh(const struct service *service)
@@ -289,6 +297,17 @@ static void block_signals(void)
     sigprocmask(SIG_BLOCK, &ours, NULL);
 }
 
+static int play(struct service *service)
+{
+    int err = service->spec->start(service);
+    if (err == 0) {
+        uv_run(&service->loop, UV_RUN_DEFAULT);
+        err = service->err;
+    }
+    service->spec->stop(service);
+    return err;
+}
+
 static int run(struct service *service)
 {
     int err = service_make_runtime_dir(service->mesh.runtime_dir);
@@ -300,13 +319,13 @@ static int run(struct service *service)
     if (err < 0)
         return err;
 
-    err = service->spec->start(service);
-    if (err == 0) {
-        uv_run(&service->loop, UV_RUN_DEFAULT);
-        err = service->err;
-    }
-    service->spec->stop(service);
+    if (service->mesh.curve_key[0] != '\0')
+        err = curve_open(service->mesh.curve_key, service->mesh.curve_server,
+                         &service->curve);
+    if (err == 0)
+        err = play(service);
     block_signals(); /* one that comes now must not end us before the rest is done */
+    curve_close(service->curve);
     uv_close((uv_handle_t *)&service->sigterm, NULL);
     uv_close((uv_handle_t *)&service->sigint, NULL);
     uv_close((uv_handle_t *)&service->hurry, NULL);

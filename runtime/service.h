@@ -34,6 +34,7 @@ struct mesh_options {
 #include "runtime/options_end.h"
 };
 
+struct curve;
 struct service;
 
 struct service_spec {
@@ -63,6 +64,8 @@ void *service_data(const struct service *service);
 
 uv_loop_t *service_loop(struct service *service);
 void *service_zmq(struct service *service); /* the ZeroMQ context; made on first use */
+/* The keys of curve_key and curve_server (runtime/curve.h); NULL where there are none. */
+struct curve *service_curve(const struct service *service);
 const struct mesh_options *service_mesh(const struct service *service);
 const void *service_options(const struct service *service);
 void *service_metrics(struct service *service); /* the metrics struct, zeroed at start */

@@ -39,6 +39,7 @@ static void send_hello(struct session *session)
         envelope.verb = PROTO_REGISTER;
         body = &session->enlist;
     }
+    endpoint_retry(session->endpoint);
     /* Not connected yet, or lost: said again when the timer fires. */
     (void)endpoint_send(session->endpoint, NULL, &envelope, body, NULL);
     uv_timer_start(&session->timer, on_timer, session->hello_ms, 0);
@@ -194,10 +195,15 @@ int session_open(struct service *service, const char *role,
     memcpy(&unique, session->prefix, sizeof unique);
     snprintf(routing_id, sizeof routing_id, "%.46s-%016llx", service_instance(service),
              (unsigned long long)unique);
-    int err = endpoint_open(service_loop(service), service_zmq(service), ENDPOINT_DEALER,
-                            service_endpoint(service, enlist != NULL ? "back" : "front"),
-                            routing_id, SESSION_HWM, &endpoint_callbacks, session,
-                            &session->endpoint);
+    struct endpoint_options options = {
+        .kind = ENDPOINT_DEALER,
+        .address = service_endpoint(service, enlist != NULL ? "back" : "front"),
+        .routing_id = routing_id,
+        .hwm = SESSION_HWM,
+        .curve = service_curve(service),
+    };
+    int err = endpoint_open(service_loop(service), service_zmq(service), &options,
+                            &endpoint_callbacks, session, &session->endpoint);
     if (err < 0) {
         free(session);
         return err;

@@ -20,6 +20,7 @@
 
 struct cache_command {
     char front[512];
+    struct command_keys keys;
     bool json, dry_run, all;
     const char *key, *prefix, *tag, *older, *out;
     const char *word; /* the argument behind the subcommand, or NULL */
@@ -32,7 +33,8 @@ static const char usage[] =
     "                            --older-than 7d | --all  [--dry-run]\n"
     "       siftmesh cache warm\n"
     "       siftmesh cache plan [--json]\n"
-    "and for each of them [--zmq URL | --runtime-dir DIR].\n\n"
+    "and for each of them [--zmq URL | --runtime-dir DIR], and --curve-key FILE and\n"
+    "--curve-server FILE beside --zmq for a broker on another host.\n\n"
     "  stats  the tiers: memory, Redis, the durable store\n"
     "  get    a result as it is kept: a feature blob or a PNG\n"
     "  purge  forget results in every tier and every gateway; never another\n"
@@ -53,18 +55,21 @@ static int bad_usage(const char *what, const char *value)
 /* 0, an exit code, or -1 for --help. */
 static int parse(struct cache_command *command, int argc, char **argv)
 {
-    static const struct option options[] = {{"zmq", required_argument, NULL, 'z'},
-                                            {"runtime-dir", required_argument, NULL, 'r'},
-                                            {"json", no_argument, NULL, 'j'},
-                                            {"dry-run", no_argument, NULL, 'n'},
-                                            {"all", no_argument, NULL, 'a'},
-                                            {"key", required_argument, NULL, 'k'},
-                                            {"prefix", required_argument, NULL, 'p'},
-                                            {"tag", required_argument, NULL, 't'},
-                                            {"older-than", required_argument, NULL, 'o'},
-                                            {"out", required_argument, NULL, 'f'},
-                                            {"help", no_argument, NULL, 'h'},
-                                            {0}};
+    static const struct option options[] = {
+        {"zmq", required_argument, NULL, 'z'},
+        {"runtime-dir", required_argument, NULL, 'r'},
+        {"curve-key", required_argument, NULL, 'K'},
+        {"curve-server", required_argument, NULL, 'S'},
+        {"json", no_argument, NULL, 'j'},
+        {"dry-run", no_argument, NULL, 'n'},
+        {"all", no_argument, NULL, 'a'},
+        {"key", required_argument, NULL, 'k'},
+        {"prefix", required_argument, NULL, 'p'},
+        {"tag", required_argument, NULL, 't'},
+        {"older-than", required_argument, NULL, 'o'},
+        {"out", required_argument, NULL, 'f'},
+        {"help", no_argument, NULL, 'h'},
+        {0}};
     const char *front = NULL, *dir = NULL;
     int c;
 
@@ -75,6 +80,12 @@ static int parse(struct cache_command *command, int argc, char **argv)
             break;
         case 'r':
             dir = optarg;
+            break;
+        case 'K':
+            command->keys.own = optarg;
+            break;
+        case 'S':
+            command->keys.server = optarg;
             break;
         case 'j':
             command->json = true;
@@ -314,7 +325,7 @@ int command_cache(int argc, char **argv)
         fputs(usage, stdout);
     if (code != 0)
         return code < 0 ? EX_OK : code;
-    struct siftmesh *mesh = command_connect(command.front);
+    struct siftmesh *mesh = command_connect(command.front, &command.keys);
     if (mesh == NULL)
         return EX_UNAVAILABLE;
     code = subcommands[i].run(&command, mesh);

@@ -24,6 +24,7 @@ int command_cache(int argc, char **argv);
 int command_drain(int argc, char **argv);
 int command_config(int argc, char **argv);
 int command_check_config(int argc, char **argv);
+int command_keygen(int argc, char **argv);
 
 /* The path of `name` beside this program, or just `name`; false: too long. */
 bool command_beside(const char *name, char *out, size_t capacity);
@@ -33,8 +34,14 @@ bool command_beside(const char *name, char *out, size_t capacity);
 bool command_front(const char *given, const char *runtime_dir, char *out,
                    size_t capacity);
 
+/* Files of CURVE keys, proto/curve.h. NULL: $SIFTMESH_MESH_CURVE_KEY and
+ * $SIFTMESH_MESH_CURVE_SERVER, else none. */
+struct command_keys {
+    const char *own, *server;
+};
+
 /* Open a session, saying on stderr why not. NULL: not reachable. */
-struct siftmesh *command_connect(const char *front);
+struct siftmesh *command_connect(const char *front, const struct command_keys *keys);
 
 /* A whole file, malloc'd; NULL with a message on stderr. */
 uint8_t *command_read_file(const char *path, size_t *size);

@@ -32,6 +32,7 @@ struct extract {
     const char *output;
     bool to_folder;
     char front[512];
+    struct command_keys keys;
     const char *http;
     char query[1024]; /* parameters given, as a query string */
     struct proto_params params;
@@ -180,7 +181,7 @@ static void by_http(struct extract *x, const char *photo, const uint8_t *image,
 static void *work(void *arg)
 {
     struct extract *x = arg;
-    struct siftmesh *mesh = x->http == NULL ? command_connect(x->front) : NULL;
+    struct siftmesh *mesh = x->http == NULL ? command_connect(x->front, &x->keys) : NULL;
     int i;
 
     if (x->http == NULL && mesh == NULL) {
@@ -240,6 +241,8 @@ static void print_usage(void)
         "  --zmq URL        the broker, e.g. tcp://127.0.0.1:5555 or ipc:///path "
         "(default:\n"
         "                   front.sock in the runtime folder)\n"
+        "  --curve-key F    our keys, and\n"
+        "  --curve-server F the broker's public one, for a broker on another host\n"
         "  --http URL       a gateway instead, e.g. http://127.0.0.1:8080\n"
         "  --jobs N         photos in flight at once (%d)\n"
         "  --timeout S      seconds for one photo (%d)\n"
@@ -297,6 +300,10 @@ static bool set_option(struct extract *x, const char *name, const char *value)
         x->http = value;
     } else if (strcmp(name, "zmq") == 0) {
         return command_front(value, NULL, x->front, sizeof x->front);
+    } else if (strcmp(name, "curve-key") == 0) {
+        x->keys.own = value;
+    } else if (strcmp(name, "curve-server") == 0) {
+        x->keys.server = value;
     } else if (strcmp(name, "jobs") == 0) {
         return set_number("--jobs", value, JOBS_MAX, &x->jobs);
     } else if (strcmp(name, "timeout") == 0) {

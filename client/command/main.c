@@ -25,6 +25,7 @@ static const struct {
     {"cache", command_cache, "see, purge, warm and plan the cache"},
     {"config", command_config, "print every option of every service with its origin"},
     {"check-config", command_check_config, "check a configuration file"},
+    {"keygen", command_keygen, "make the keys that a mesh across hosts needs"},
 };
 enum { COMMANDS = sizeof commands / sizeof commands[0] };
 
@@ -58,15 +59,50 @@ bool command_front(const char *given, const char *runtime_dir, char *out, size_t
     return snprintf(out, capacity, "ipc://%s/front.sock", runtime_dir) < (int)capacity;
 }
 
-struct siftmesh *command_connect(const char *front)
+/* 1: keys are in `out`, 0: none are named, -1: said on stderr. */
+static int load_keys(const struct command_keys *keys, struct proto_curve *out)
+{
+    const char *own = keys->own ? keys->own : getenv("SIFTMESH_MESH_CURVE_KEY");
+    const char *server =
+        keys->server ? keys->server : getenv("SIFTMESH_MESH_CURVE_SERVER");
+    char error[512];
+
+    if (own == NULL || own[0] == '\0')
+        return 0;
+    if (server == NULL || server[0] == '\0')
+        snprintf(error, sizeof error, "--curve-key needs --curve-server beside it");
+    else if (proto_curve_load(own, server, out, error, sizeof error) == 0)
+        return 1;
+    fprintf(stderr, "siftmesh: %s\n", error);
+    return -1;
+}
+
+static const char *why_not(int err, bool curve)
+{
+    if (err == -EACCES)
+        return "tcp beyond loopback needs --curve-key and --curve-server";
+    if (err != -ETIMEDOUT)
+        return strerror(-err);
+    return curve
+               ? "no answer within 5 s; is our key in the broker's list, and its key the "
+                 "right one?"
+               : "no answer within 5 s. Is `siftmesh up` running?";
+}
+
+struct siftmesh *command_connect(const char *front, const struct command_keys *keys)
 {
     struct siftmesh *mesh = NULL;
-    int err = siftmesh_open(front, CONNECT_TIMEOUT_MS, &mesh);
+    struct proto_curve curve = {0};
+    int loaded = load_keys(keys, &curve);
 
+    if (loaded < 0)
+        return NULL;
+    int err =
+        siftmesh_open_curve(front, loaded ? &curve : NULL, CONNECT_TIMEOUT_MS, &mesh);
+    proto_curve_wipe(&curve);
     if (err == 0)
         return mesh;
-    fprintf(stderr, "siftmesh: no mesh at %s: %s. Is `siftmesh up` running?\n", front,
-            err == -ETIMEDOUT ? "no answer within 5 s" : strerror(-err));
+    fprintf(stderr, "siftmesh: no mesh at %s: %s\n", front, why_not(err, loaded > 0));
     return NULL;
 }
 

@@ -15,8 +15,13 @@
 #define SLOTS_MAX          4096
 #define HOLD_DEFAULT_S     3600
 
+#define KEYS_HELP                                                                        \
+    "A broker on another host needs --curve-key FILE and --curve-server FILE beside "    \
+    "--zmq.\n"
+
 struct control {
     char front[512];
+    struct command_keys keys;
     bool json;
     long hold_s;
     const char *word; /* the one argument, or NULL */
@@ -25,12 +30,15 @@ struct control {
 /* Options that the three commands share. 0, an exit code, or -1 for --help. */
 static int parse(struct control *control, int argc, char **argv)
 {
-    static const struct option options[] = {{"zmq", required_argument, NULL, 'z'},
-                                            {"runtime-dir", required_argument, NULL, 'r'},
-                                            {"json", no_argument, NULL, 'j'},
-                                            {"for", required_argument, NULL, 'f'},
-                                            {"help", no_argument, NULL, 'h'},
-                                            {0}};
+    static const struct option options[] = {
+        {"zmq", required_argument, NULL, 'z'},
+        {"runtime-dir", required_argument, NULL, 'r'},
+        {"curve-key", required_argument, NULL, 'k'},
+        {"curve-server", required_argument, NULL, 's'},
+        {"json", no_argument, NULL, 'j'},
+        {"for", required_argument, NULL, 'f'},
+        {"help", no_argument, NULL, 'h'},
+        {0}};
     const char *front = NULL, *dir = NULL;
     int c;
 
@@ -40,6 +48,10 @@ static int parse(struct control *control, int argc, char **argv)
             front = optarg;
         else if (c == 'r')
             dir = optarg;
+        else if (c == 'k')
+            control->keys.own = optarg;
+        else if (c == 's')
+            control->keys.server = optarg;
         else if (c == 'j')
             control->json = true;
         else if (c == 'f')
@@ -174,10 +186,10 @@ int command_status(int argc, char **argv)
     if (code != 0) {
         if (code < 0)
             printf("Usage: siftmesh status [--json] [--zmq URL | --runtime-dir DIR]\n"
-                   "Show services, slots, queues and cache on one screen.\n");
+                   "Show services, slots, queues and cache on one screen.\n" KEYS_HELP);
         return code < 0 ? EX_OK : code;
     }
-    struct siftmesh *mesh = command_connect(control.front);
+    struct siftmesh *mesh = command_connect(control.front, &control.keys);
     if (mesh == NULL)
         return EX_UNAVAILABLE;
     int err = siftmesh_control(mesh, PROTO_STATS, NULL, PROTO_STATS, NULL,
@@ -215,7 +227,7 @@ static int scale(struct control *control, long target)
     struct siftmesh_result result = {0};
     struct proto_scaled scaled = {0};
     struct timespec now;
-    struct siftmesh *mesh = command_connect(control->front);
+    struct siftmesh *mesh = command_connect(control->front, &control->keys);
 
     if (mesh == NULL)
         return EX_UNAVAILABLE;
@@ -247,9 +259,10 @@ int command_scale(int argc, char **argv)
     int code = parse(&control, argc, argv);
 
     if (code < 0) {
-        printf("Usage: siftmesh scale N [--for SECONDS] [--zmq URL | --runtime-dir DIR]\n"
-               "Run at most N extractor slots, for an hour unless --for says otherwise;\n"
-               "0 takes the number back. The monitor may still ask for fewer.\n");
+        printf(
+            "Usage: siftmesh scale N [--for SECONDS] [--zmq URL | --runtime-dir DIR]\n"
+            "Run at most N extractor slots, for an hour unless --for says otherwise;\n"
+            "0 takes the number back. The monitor may still ask for fewer.\n" KEYS_HELP);
         return EX_OK;
     }
     if (code != 0)
@@ -274,7 +287,7 @@ int command_drain(int argc, char **argv)
         printf(
             "Usage: siftmesh drain SLOT [--zmq URL | --runtime-dir DIR]\n"
             "Let a slot finish the job in hand and be replaced by a new one; `siftmesh\n"
-            "status` shows the numbers.\n");
+            "status` shows the numbers.\n" KEYS_HELP);
         return EX_OK;
     }
     if (code != 0)
@@ -284,7 +297,7 @@ int command_drain(int argc, char **argv)
                 control.word ? control.word : "missing");
         return EX_USAGE;
     }
-    struct siftmesh *mesh = command_connect(control.front);
+    struct siftmesh *mesh = command_connect(control.front, &control.keys);
     if (mesh == NULL)
         return EX_UNAVAILABLE;
     struct proto_drain body = {.slot = (uint64_t)slot};

@@ -6,6 +6,11 @@
         features = mesh.features(open("photo.jpg", "rb").read(), max_features=500)
         print(features.keypoints.shape, features.descriptors.shape)
 
+A broker on another host needs keys: `siftmesh keygen me` makes them, its operator allows
+me.pub, and
+
+    siftmesh.Mesh("tcp://broker.example:5555", curve_key="me.key", curve_server="broker.pub")
+
 Needs pyzmq, msgpack and numpy (Debian: python3-zmq python3-msgpack python3-numpy). A Mesh
 belongs to one thread. Protocol: docs/PROTOCOL.md.
 """
@@ -140,10 +145,38 @@ def cost(image, method, given):
     return (256 << 10) + pixels * depth + stage + len(image)
 
 
-class Mesh:
-    """A session with the broker at `front`."""
+def _key_lines(path):
+    with open(path, encoding="ascii", errors="replace") as file:
+        lines = [line.strip() for line in file]
+    return [line for line in lines if line and not line.startswith("#")]
 
-    def __init__(self, front=None, timeout=5.0):
+
+def read_keys(curve_key, curve_server):
+    """Own public and secret key and the broker's public key, from files of proto/curve.h."""
+    if os.stat(curve_key).st_mode & 0o077:
+        raise PermissionError(f"{curve_key}: others may read this secret; chmod 600")
+    try:
+        own = dict(line.split(None, 1) for line in _key_lines(curve_key))
+        server, = (line.split()[0] for line in _key_lines(curve_server))
+        keys = [own["public"], own["secret"], server]
+    except (KeyError, ValueError):
+        keys = []
+    if [len(key) for key in keys] != [40, 40, 40]:
+        raise ValueError(f"{curve_key} or {curve_server} is no file of siftmesh keygen")
+    return [key.encode() for key in keys]
+
+
+def _leaves_this_host(address):
+    """Whether only CURVE can tell who is at the other end."""
+    loopback = r"tcp://(localhost|\[::1\]|127(\.\d{1,3}){3}):[^:]*"
+    return not re.fullmatch(rf"(ipc|inproc)://.*|{loopback}", address)
+
+
+class Mesh:
+    """A session with the broker at `front`. `curve_key` and `curve_server`: files with our
+    keys and the broker's public one, required for a broker on another host."""
+
+    def __init__(self, front=None, timeout=5.0, curve_key=None, curve_server=None):
         base = os.environ.get("XDG_RUNTIME_DIR")
         folder = f"{base}/siftmesh" if base else f"/tmp/siftmesh-{os.getuid()}"
         self._prefix, self._count, self._epoch = os.urandom(8), 0, 0
@@ -153,8 +186,10 @@ class Mesh:
         self._socket.setsockopt(zmq.ROUTING_ID, f"python-{self._prefix.hex()}".encode())
         self._socket.setsockopt(zmq.LINGER, 100)
         self._socket.setsockopt(zmq.IMMEDIATE, 1)
-        self._socket.connect(front or f"ipc://{folder}/front.sock")
+        front = front or f"ipc://{folder}/front.sock"
         try:
+            self._secure(front, curve_key, curve_server)
+            self._socket.connect(front)
             self._hello(timeout)
         except Exception:
             self.close()
@@ -233,6 +268,15 @@ class Mesh:
                 return verb, status, body, payload
 
     # ---- frames ----
+
+    def _secure(self, front, curve_key, curve_server):
+        if curve_key and front.startswith("tcp://"):
+            if not curve_server:
+                raise ValueError("curve_key needs curve_server beside it")
+            (self._socket.curve_publickey, self._socket.curve_secretkey,
+             self._socket.curve_serverkey) = read_keys(curve_key, curve_server)
+        elif _leaves_this_host(front):
+            raise PermissionError(f"{front}: tcp beyond loopback needs curve_key")
 
     def _hello(self, timeout):
         end = time.monotonic() + timeout

@@ -89,8 +89,8 @@ PREFIXES = {
     "smcacher": ("cacher_",), "smgateway": ("gateway_",), "smmonitor": ("monitor_",),
     "smclient": ("siftmesh_",), "smredis": ("redis_", "cacher_redis_"),
 }
-RUNTIME_MODULES = ("drain_", "endpoint_", "hotcache_", "http_", "log_", "mesh_", "metrics_",
-                   "options_", "service_", "session_")
+RUNTIME_MODULES = ("curve_", "drain_", "endpoint_", "handshake_", "hotcache_", "http_", "log_",
+                   "mesh_", "metrics_", "options_", "service_", "session_", "watch_")
 
 
 @pytest.mark.parametrize("library", sorted(PREFIXES))

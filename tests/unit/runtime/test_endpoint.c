@@ -78,6 +78,15 @@ static void run_until(struct pair *pair, const unsigned *what, unsigned want)
     }
 }
 
+static int open_side(struct pair *pair, enum endpoint_kind kind, const char *address,
+                     struct side *side)
+{
+    struct endpoint_options options = {
+        .kind = kind, .address = address, .routing_id = "the-dealer", .hwm = 10000};
+    return endpoint_open(&pair->loop, pair->zmq, &options, &callbacks, side,
+                         &side->endpoint);
+}
+
 static int set_up(void **state)
 {
     struct pair *pair = calloc(1, sizeof *pair);
@@ -87,14 +96,8 @@ static int set_up(void **state)
     snprintf(pair->address, sizeof pair->address, "ipc://%s/e.sock", pair->dir);
     uv_loop_init(&pair->loop);
     pair->zmq = zmq_ctx_new();
-    assert_int_equal(endpoint_open(&pair->loop, pair->zmq, ENDPOINT_ROUTER, pair->address,
-                                   NULL, 10000, &callbacks, &pair->router,
-                                   &pair->router.endpoint),
-                     0);
-    assert_int_equal(endpoint_open(&pair->loop, pair->zmq, ENDPOINT_DEALER, pair->address,
-                                   "the-dealer", 10000, &callbacks, &pair->dealer,
-                                   &pair->dealer.endpoint),
-                     0);
+    assert_int_equal(open_side(pair, ENDPOINT_ROUTER, pair->address, &pair->router), 0);
+    assert_int_equal(open_side(pair, ENDPOINT_DEALER, pair->address, &pair->dealer), 0);
     *state = pair;
     return 0;
 }
@@ -263,26 +266,33 @@ static void what_is_no_message_is_counted_and_the_next_one_arrives(void **state)
 static void an_ipc_path_in_use_is_not_stolen(void **state)
 {
     struct pair *pair = *state;
-    struct endpoint *second = NULL;
+    struct side second = {0};
 
-    assert_int_equal(endpoint_open(&pair->loop, pair->zmq, ENDPOINT_ROUTER, pair->address,
-                                   NULL, 10, &callbacks, NULL, &second),
+    assert_int_equal(open_side(pair, ENDPOINT_ROUTER, pair->address, &second),
                      -EADDRINUSE);
-    assert_null(second);
+    assert_null(second.endpoint);
 }
 
-static void tcp_beyond_loopback_is_not_bound_without_curve(void **state)
+static void tcp_beyond_loopback_is_not_used_without_curve(void **state)
 {
+    static const char *const refused[] = {
+        "tcp://0.0.0.0:0",
+        "tcp://*:0",
+        "tcp://192.0.2.1:5555",
+        "tcp://broker.example:5555",
+        "tcp://[::]:0",
+        "tcp://127.0.0.1.example:5555",
+        "tcp://127.0.0.1:0;192.0.2.1:5555",
+    };
     struct pair *pair = *state;
-    struct endpoint *e = NULL;
+    struct side side = {0};
 
-    assert_int_equal(endpoint_open(&pair->loop, pair->zmq, ENDPOINT_ROUTER,
-                                   "tcp://0.0.0.0:0", NULL, 10, &callbacks, NULL, &e),
-                     -EACCES);
-    assert_int_equal(endpoint_open(&pair->loop, pair->zmq, ENDPOINT_ROUTER,
-                                   "tcp://127.0.0.1:*", NULL, 10, &callbacks, NULL, &e),
-                     0);
-    endpoint_close(e, 0);
+    for (size_t i = 0; i < sizeof refused / sizeof refused[0]; i++) {
+        assert_int_equal(open_side(pair, ENDPOINT_ROUTER, refused[i], &side), -EACCES);
+        assert_int_equal(open_side(pair, ENDPOINT_DEALER, refused[i], &side), -EACCES);
+    }
+    assert_int_equal(open_side(pair, ENDPOINT_ROUTER, "tcp://127.0.0.1:*", &side), 0);
+    endpoint_close(side.endpoint, 0);
 }
 
 int main(void)
@@ -305,7 +315,7 @@ int main(void)
             what_is_no_message_is_counted_and_the_next_one_arrives, set_up, tear_down),
         cmocka_unit_test_setup_teardown(an_ipc_path_in_use_is_not_stolen, set_up,
                                         tear_down),
-        cmocka_unit_test_setup_teardown(tcp_beyond_loopback_is_not_bound_without_curve,
+        cmocka_unit_test_setup_teardown(tcp_beyond_loopback_is_not_used_without_curve,
                                         set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -123,9 +123,12 @@ static int start(struct service *service)
     uv_timer_init(service_loop(service), &s->deadline);
     s->deadline.data = s;
     uv_timer_start(&s->deadline, on_deadline, DEADLINE_MS, 0);
-    int err = endpoint_open(service_loop(service), service_zmq(service), ENDPOINT_ROUTER,
-                            service_endpoint(service, s->as_worker ? "back" : "front"),
-                            NULL, 100, &broker, s, &s->broker);
+    struct endpoint_options options = {
+        .kind = ENDPOINT_ROUTER,
+        .address = service_endpoint(service, s->as_worker ? "back" : "front"),
+        .hwm = 100};
+    int err = endpoint_open(service_loop(service), service_zmq(service), &options,
+                            &broker, s, &s->broker);
     return err < 0 ? err
                    : session_open(service, "monitor", s->as_worker ? &enlist : NULL,
                                   &session, s, &s->session);
