@@ -20,9 +20,9 @@ static void on_register(struct broker *broker, struct broker_peer *peer,
                                       .slots = enlist->slots,
                                       .slots_max = enlist->slots_max,
                                       .credit_bytes = enlist->credit_bytes};
-    bool fresh = peer == NULL;
+    bool unknown = peer == NULL;
 
-    if (fresh)
+    if (unknown)
         peer = broker_peers_add(&broker->workers, &msg->peer);
     if (peer == NULL) {
         broker->metrics->sessions_refused++;
@@ -30,7 +30,7 @@ static void on_register(struct broker *broker, struct broker_peer *peer,
                       "too many workers are connected");
         return;
     }
-    if (fresh) {
+    if (unknown) {
         memcpy(peer->role, enlist->service, sizeof peer->role);
         memcpy(peer->name, enlist->name, sizeof peer->name);
         memcpy(peer->host, enlist->host, sizeof peer->host);
@@ -48,7 +48,7 @@ static void on_register(struct broker *broker, struct broker_peer *peer,
         broker_peers_remove(&broker->workers, peer);
         return;
     }
-    broker_welcome(broker, broker->back, msg, fresh);
+    broker_welcome(broker, broker->back, msg, !peer->spoke);
 }
 
 static void on_ready(struct broker *broker, struct broker_peer *peer,

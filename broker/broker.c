@@ -141,8 +141,10 @@ static void on_message(struct endpoint *endpoint, struct mesh_msg *msg, void *ar
         broker_stranger(broker, endpoint, msg);
         return;
     }
-    if (peer != NULL)
+    if (peer != NULL) {
         (void)side->heard(broker->core, peer->index, broker_now_us(broker));
+        peer->spoke |= verb != side->opening;
+    }
     if (verb >= PROTO_VERB_END || side->verbs[verb] == NULL)
         wrong = side->wrong_verb;
     else if (fields != NULL &&

@@ -27,9 +27,9 @@ static void on_hello(struct broker *broker, struct broker_peer *peer,
                      struct mesh_msg *msg, void *body)
 {
     const struct proto_hello *hello = body;
-    bool fresh = peer == NULL;
+    bool unknown = peer == NULL;
 
-    if (fresh)
+    if (unknown)
         peer = broker_peers_add(&broker->clients, &msg->peer);
     if (peer == NULL) {
         broker->metrics->sessions_refused++;
@@ -37,7 +37,7 @@ static void on_hello(struct broker *broker, struct broker_peer *peer,
                       "too many clients are connected");
         return;
     }
-    if (fresh) {
+    if (unknown) {
         memcpy(peer->role, hello->role, sizeof peer->role);
         memcpy(peer->name, hello->name, sizeof peer->name);
         memcpy(peer->version, hello->version, sizeof peer->version);
@@ -46,7 +46,7 @@ static void on_hello(struct broker *broker, struct broker_peer *peer,
                   peer->name);
     }
     (void)broker_core_hello(broker->core, peer->index, broker_now_us(broker));
-    broker_welcome(broker, broker->front, msg, fresh);
+    broker_welcome(broker, broker->front, msg, !peer->spoke);
 }
 
 static void on_submit(struct broker *broker, struct broker_peer *peer,

@@ -25,6 +25,7 @@ struct broker_peer {
     char name[64], host[64], version[32];
     uint64_t pid, since_us;
     uint32_t bad; /* messages */
+    bool spoke;   /* since its session opened, more than the verb that opens it */
     char *stats;  /* JSON as the peer sent it, not looked into; NULL: none */
     size_t stats_bytes;
     struct broker_peer *same_hash;

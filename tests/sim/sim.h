@@ -40,6 +40,15 @@ enum sim_place {
     SIM_LOST /* it was open when the broker died */
 };
 
+/* What its client knows of a request: each has one end there, too. */
+enum sim_view {
+    SIM_VIEW_NEW,
+    SIM_VIEW_WAITING,
+    SIM_VIEW_HEARD,   /* FINAL or REJECT came */
+    SIM_VIEW_GAVE_UP, /* its time was over */
+    SIM_VIEW_AGAIN    /* never accepted, or the session was a new one */
+};
+
 /* One request; its address is the payload handle. */
 struct sim_record {
     enum sim_place place;
@@ -51,9 +60,13 @@ struct sim_record {
     uint32_t worker, attempt, returned;
     uint64_t worker_session, tried; /* sessions of workers: now, last */
     uint64_t sent_us, started_us, alive_us, back_us;
-    uint64_t order; /* of acceptance */
-    uint32_t again; /* LOST: the request that it was submitted as again; 0: none */
-    bool given_up;  /* LOST: its time was over before the client could */
+    uint64_t order;     /* of acceptance */
+    enum sim_view view; /* the client's own */
+    uint32_t again;     /* VIEW_AGAIN: the request that it was submitted as */
+    bool arrived;       /* its SUBMIT came to the broker */
+    bool accepted;      /* and its ACCEPT to the client */
+    uint64_t submitted_us,
+        patience_us; /* when the client submitted it, and gives it up */
     uint32_t key;
     uint64_t forecast_ms; /* when it was submitted: until its end, as things went */
     bool too_late;
@@ -107,7 +120,7 @@ struct sim_shadow {
     bool draining, expect_refusal, ticking;
     uint64_t checks, finals, refusals, dispatches, second_attempts;
     uint64_t unretried, newest_first, late_refusals, costly;
-    uint64_t restarts, resubmitted;
+    uint64_t restarts, resubmitted, given_up, frames_lost;
     uint64_t by_status[PROTO_STATUS_COUNT];
 };
 
@@ -157,7 +170,7 @@ bool sim_verbose(void);
 struct sim_totals {
     uint64_t events, requests, finals, refusals, dispatches, second_attempts, checks;
     uint64_t unretried, quarantined, newest_first, late_refusals, costly;
-    uint64_t restarts, resubmitted;
+    uint64_t restarts, resubmitted, given_up, frames_lost;
     uint64_t by_status[PROTO_STATUS_COUNT];
 };
 

@@ -94,6 +94,13 @@ static void carry_out(struct world *world, const struct broker_core_action *acti
         break;
     case BROKER_CORE_CLIENT_BYE:
         sim_shadow_client_gone(&world->shadow, action->peer);
+        if (!client_frame_lost(world))
+            world->believes[action->peer] = false;
+        break;
+    case BROKER_CORE_ACCEPT:
+    case BROKER_CORE_REJECT:
+    case BROKER_CORE_FINAL:
+        client_hear(world, action);
         break;
     default:
         break;
@@ -388,6 +395,7 @@ static void begin(struct world *world, uint64_t seed)
     world->pace_us = sim_range(random, 1000, 200000);
     world->loss = sim_chance(random, 300) ? 0 : (unsigned)sim_range(random, 0, 60);
     world->doubled = (unsigned)sim_range(random, 0, 60);
+    world->client_loss = sim_chance(random, 400) ? 0 : (unsigned)sim_range(random, 1, 80);
     world->idle = (unsigned)sim_range(random, 100, 850);
     world->work = sim_range(random, 1, 40);
     world->crash = (unsigned)sim_range(random, 0, 100);
@@ -407,14 +415,15 @@ static void begin(struct world *world, uint64_t seed)
 static void finish(struct world *world)
 {
     world->calm = true;
-    world->loss = world->doubled = 0;
+    world->loss = world->doubled = world->client_loss = 0;
     broker_core_drain(world->core);
     world->shadow.draining = true;
     bool at_rest = sim_chance(&world->random, 500);
     if (at_rest) {
         uint64_t limit_us = world->now_us + world->shadow.limits.request_max_us;
         uint64_t rest_us = world->now_us + 10000000; /* silences and outages are over */
-        while (world->shadow.opened > 0 || world->now_us < rest_us) {
+        while (world->shadow.opened > 0 || world->waitings > 0 ||
+               world->now_us < rest_us) {
             step(world);
             if (world->now_us > limit_us)
                 sim_fail("requests wait for ever");
@@ -443,6 +452,8 @@ static void add_up(const struct world *world, uint64_t events, struct sim_totals
     totals->quarantined += world->quarantined;
     totals->restarts += shadow->restarts;
     totals->resubmitted += shadow->resubmitted;
+    totals->given_up += shadow->given_up;
+    totals->frames_lost += shadow->frames_lost;
     totals->checks += shadow->checks;
     for (int i = 0; i < PROTO_STATUS_COUNT; i++)
         totals->by_status[i] += shadow->by_status[i];

@@ -66,6 +66,12 @@ struct world {
     uint64_t pace_us;                    /* most between two acts of a client */
     uint64_t work;                       /* most that a job takes, in pace_us */
     uint64_t silent_until_us[SIM_CLIENTS];
+    unsigned client_loss;       /* permille of the frames of and to clients */
+    bool believes[SIM_CLIENTS]; /* the client, that it has a session */
+    uint64_t epoch[SIM_CLIENTS];
+    bool spoke[SIM_CLIENTS];       /* the shell's: since its session opened */
+    uint32_t waiting[SIM_RECORDS]; /* indices of records whose client waits */
+    uint32_t waitings;
     unsigned restart;       /* permille of the chaos */
     uint64_t down_until_us; /* the broker */
     uint64_t quarantined;   /* counted by brokers that died */
@@ -83,6 +89,10 @@ void world_drain(struct world *world);
 
 /* clients.c */
 void client_act(struct world *world, uint32_t client);
+/* ACCEPT, REJECT or FINAL was sent to a client; it may be lost on its way. */
+void client_hear(struct world *world, const struct broker_core_action *action);
+/* Whether a frame of or to a client is lost. */
+bool client_frame_lost(struct world *world);
 
 /* machine.c */
 void machine_boot(struct world *world, uint32_t index);
