@@ -31,11 +31,6 @@ static inline vf v_abs(vf a)
     return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a);
 }
 
-static inline vf v_count(void)
-{
-    return _mm256_setr_ps(0, 1, 2, 3, 4, 5, 6, 7);
-}
-
 /* Lanes one to the right, the first one from the end of `before`. */
 static inline vf v_shift_in(vf before, vf a)
 {
@@ -75,7 +70,7 @@ static inline __m128 two_pairs(const float *base, const int32_t *at)
         _mm_unpacklo_epi64(_mm_loadu_si64(base + at[0]), _mm_loadu_si64(base + at[1])));
 }
 
-static inline void pairs(const float *base, const int32_t at[8], vf *first, vf *second)
+static inline void v_pairs(const float *base, const int32_t at[8], vf *first, vf *second)
 {
     const __m256 a = _mm256_set_m128(two_pairs(base, at + 4), two_pairs(base, at));
     const __m256 b = _mm256_set_m128(two_pairs(base, at + 6), two_pairs(base, at + 2));
@@ -83,18 +78,12 @@ static inline void pairs(const float *base, const int32_t at[8], vf *first, vf *
     *second = _mm256_shuffle_ps(a, b, 0xdd);
 }
 
-/* The pixels (x, y), (x + 1, y), (x, y + 1), (x + 1, y + 1). Pairs by plain loads: the
- * gather instruction takes twice as long on every processor tried. */
-static inline void v_gather(const float *pixels, ptrdiff_t stride, vf x, vf y, vf *p0,
-                            vf *p1, vf *q0, vf *q1)
+/* Where the pixels (x, row) are, in floats. */
+static inline void v_store_places(int32_t *at, vf x, vf row, ptrdiff_t stride)
 {
-    int32_t at[LANES];
-    const __m256i row =
-        _mm256_mullo_epi32(_mm256_cvttps_epi32(y), _mm256_set1_epi32((int32_t)stride));
-    _mm256_storeu_si256((void *)at, _mm256_add_epi32(row, _mm256_cvttps_epi32(x)));
-    __asm__("" : "+m"(at)); /* or gcc takes the places out of the register one by one */
-    pairs(pixels, at, p0, p1);
-    pairs(pixels + stride, at, q0, q1);
+    const __m256i rows = _mm256_mullo_epi32(_mm256_cvttps_epi32(row),
+                                            _mm256_set1_epi32((int32_t)stride));
+    _mm256_store_si256((void *)at, _mm256_add_epi32(rows, _mm256_cvttps_epi32(x)));
 }
 
 /* columns[j] = (from[0][j], from[1][j], ... from[7][j]), rows of 16. */

@@ -27,11 +27,6 @@ typedef __m512 vf;
 #define v_abs      _mm512_abs_ps
 #define v_trunc(a) _mm512_roundscale_ps(a, _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC)
 
-static inline vf v_count(void)
-{
-    return _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-}
-
 /* Lanes one to the right, the first one from the end of `before`. */
 static inline vf v_shift_in(vf before, vf a)
 {
@@ -78,25 +73,19 @@ static inline __m512 four_twos(const float *base, const int32_t *at)
     return _mm512_insertf32x8(_mm512_castps256_ps512(low), high, 1);
 }
 
-static inline void pairs(const float *base, const int32_t at[16], vf *first, vf *second)
+static inline void v_pairs(const float *base, const int32_t at[16], vf *first, vf *second)
 {
     const __m512 a = four_twos(base, at), b = four_twos(base, at + 2);
     *first = _mm512_shuffle_ps(a, b, 0x88);
     *second = _mm512_shuffle_ps(a, b, 0xdd);
 }
 
-/* The pixels (x, y), (x + 1, y), (x, y + 1), (x + 1, y + 1). Pairs by plain loads: the
- * gather instruction takes twice as long on every processor tried. */
-static inline void v_gather(const float *pixels, ptrdiff_t stride, vf x, vf y, vf *p0,
-                            vf *p1, vf *q0, vf *q1)
+/* Where the pixels (x, row) are, in floats. */
+static inline void v_store_places(int32_t *at, vf x, vf row, ptrdiff_t stride)
 {
-    int32_t at[LANES];
-    const __m512i row =
-        _mm512_mullo_epi32(_mm512_cvttps_epi32(y), _mm512_set1_epi32((int32_t)stride));
-    _mm512_storeu_si512((void *)at, _mm512_add_epi32(row, _mm512_cvttps_epi32(x)));
-    __asm__("" : "+m"(at)); /* or gcc takes the places out of the register one by one */
-    pairs(pixels, at, p0, p1);
-    pairs(pixels + stride, at, q0, q1);
+    const __m512i rows = _mm512_mullo_epi32(_mm512_cvttps_epi32(row),
+                                            _mm512_set1_epi32((int32_t)stride));
+    _mm512_store_si512((void *)at, _mm512_add_epi32(rows, _mm512_cvttps_epi32(x)));
 }
 
 /* columns[j] = (from[0][j], from[1][j], ... from[15][j]), rows of 16. */

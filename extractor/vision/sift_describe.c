@@ -81,8 +81,8 @@ static void copy_row(float *to, const float *from, ptrdiff_t x, ptrdiff_t n,
         to[i] = from[width - 1];
 }
 
-/* The pixels round `point`, beyond the rim those on it; in the ring itself where it holds
- * them without a break. */
+/* The pixels round `point`: in the ring, or, where some are beyond the rim of the picture,
+ * a copy, with those on the rim for them. */
 static struct vision_sift_grid grid_round(const struct sift_points *p,
                                           const struct sift_octave *o,
                                           const struct sift_point *point)
@@ -90,13 +90,15 @@ static struct vision_sift_grid grid_round(const struct sift_points *p,
     const size_t reach = patch_reach(point->scale), side = 2 * reach + 2;
     const ptrdiff_t x = (ptrdiff_t)point->x - (ptrdiff_t)reach;
     const ptrdiff_t y = (ptrdiff_t)point->y - (ptrdiff_t)reach;
-    struct vision_sift_grid grid = {.x = point->x - (float)x, .y = point->y - (float)y};
+    const size_t capacity = o->level[point->layer].capacity;
+    struct vision_sift_grid grid = {.x = point->x - (float)x,
+                                    .y = point->y - (float)y,
+                                    .back = (float)capacity};
 
-    if (x >= 0 && y >= 0 && x + side <= o->width && y + side <= o->height &&
-        (size_t)y % o->level[point->layer].capacity + side <=
-            o->level[point->layer].capacity) {
+    if (x >= 0 && y >= 0 && x + side <= o->width && y + side <= o->height) {
         grid.pixels = sift_row(o, point->layer, (size_t)y) + x;
         grid.stride = (ptrdiff_t)o->stride;
+        grid.wrap = (float)(capacity - (size_t)y % capacity);
         return grid;
     }
     for (size_t i = 0; i < side; i++)
@@ -105,6 +107,7 @@ static struct vision_sift_grid grid_round(const struct sift_points *p,
                  (ptrdiff_t)side, (ptrdiff_t)o->width);
     grid.pixels = p->patch;
     grid.stride = (ptrdiff_t)side;
+    grid.wrap = (float)side;
     return grid;
 }
 

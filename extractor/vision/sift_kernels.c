@@ -46,15 +46,16 @@ static void mix_c(float *dst, const float *more, const float *less, size_t n)
         dst[x] = 0.75f * more[x] + 0.25f * less[x];
 }
 
-static void columns_c(float *dst, const float *const *rows, const float *w, size_t radius,
-                      size_t begin, size_t end)
+static void columns_c(float *dst, size_t stride, const float *const *rows, size_t count,
+                      const float *w, size_t radius, size_t begin, size_t end)
 {
-    for (size_t x = begin; x < padded(end); x++) {
-        float sum = w[0] * rows[radius][x];
-        for (size_t k = 1; k <= radius; k++)
-            sum += w[k] * (rows[radius - k][x] + rows[radius + k][x]);
-        dst[x] = sum;
-    }
+    for (size_t i = 0; i < count; i++, dst += stride, rows++)
+        for (size_t x = begin; x < padded(end); x++) {
+            float sum = w[0] * rows[radius][x];
+            for (size_t k = 1; k <= radius; k++)
+                sum += w[k] * (rows[radius - k][x] + rows[radius + k][x]);
+            dst[x] = sum;
+        }
 }
 
 static void rows_c(float *dst, const float *src, const float *w, size_t radius, size_t n)
@@ -95,15 +96,34 @@ static size_t extrema_c(uint32_t *hits, const float *const g[4][3], float least,
     return count;
 }
 
+#define TIMES18(v) v, v, v, v, v, v, v, v, v, v, v, v, v, v, v, v, v, v
+#define TIMES28(v) TIMES18(v), v, v, v, v, v, v, v, v, v, v
+#define U18                                                                              \
+    -8.5f, -7.5f, -6.5f, -5.5f, -4.5f, -3.5f, -2.5f, -1.5f, -0.5f, 0.5f, 1.5f, 2.5f,     \
+        3.5f, 4.5f, 5.5f, 6.5f, 7.5f, 8.5f
+
+const float vision_sift_grid_u[VISION_SIFT_GRID_FLOATS] = {TIMES18(U18), TIMES28(8.5f)};
+const float vision_sift_grid_v[VISION_SIFT_GRID_FLOATS] = {
+    TIMES18(-8.5f), TIMES18(-7.5f), TIMES18(-6.5f), TIMES18(-5.5f), TIMES18(-4.5f),
+    TIMES18(-3.5f), TIMES18(-2.5f), TIMES18(-1.5f), TIMES18(-0.5f), TIMES18(0.5f),
+    TIMES18(1.5f),  TIMES18(2.5f),  TIMES18(3.5f),  TIMES18(4.5f),  TIMES18(5.5f),
+    TIMES18(6.5f),  TIMES18(7.5f),  TIMES18(8.5f),  TIMES28(8.5f)};
+
+static const float *grid_row(const struct vision_sift_grid *g, int y)
+{
+    const int row = (float)y < g->wrap ? y : y - (int)g->back;
+    return g->pixels + row * g->stride;
+}
+
 static void sample_c(float *samples, const struct vision_sift_grid *g)
 {
     for (int k = 0; k < GRID * GRID; k++) {
-        const float u = (float)(k % GRID) - 8.5f, v = (float)(k / GRID) - 8.5f;
+        const float u = vision_sift_grid_u[k], v = vision_sift_grid_v[k];
         const float x = g->x + (u * g->along_x - v * g->along_y);
         const float y = g->y + (u * g->along_y + v * g->along_x);
         const int ix = (int)x, iy = (int)y;
         const float fx = x - (float)ix, fy = y - (float)iy;
-        const float *p = g->pixels + iy * g->stride + ix, *q = p + g->stride;
+        const float *p = grid_row(g, iy) + ix, *q = grid_row(g, iy + 1) + ix;
         const float a = p[0] + fx * (p[1] - p[0]), b = q[0] + fx * (q[1] - q[0]);
         samples[k] = a + fy * (b - a);
     }

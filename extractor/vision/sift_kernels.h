@@ -32,10 +32,13 @@
 /* Where a grid lies. Sample (i, j), row and column, is at
  *   (x + (u * along_x - v * along_y), y + (u * along_y + v * along_x)),
  *   u = j - 8.5, v = i - 8.5,
- * which is never left of or above `pixels`, and one pixel from the end of both sides. */
+ * which is never left of or above `pixels`, and one pixel from the end of both sides.
+ * Rows may lie in a ring: row y begins at pixels + y * stride, or, from `wrap` on, at
+ * pixels + (y - back) * stride. Products of rows and `stride` fit 31 bits. */
 struct vision_sift_grid {
     const float *pixels;
     ptrdiff_t stride; /* floats */
+    float wrap, back; /* rows, whole numbers */
     float x, y;
     float along_x, along_y; /* from one sample to the next of its row */
 };
@@ -50,10 +53,12 @@ typedef void vision_sift_load_fn(float *dst, const void *src, size_t n,
 typedef void vision_sift_mix_fn(float *dst, const float *more, const float *less,
                                 size_t n);
 
-/* dst[x] = w[0] * rows[r][x] + w[1] * (rows[r-1][x] + rows[r+1][x]) + ..., from left to
- * right, for x from begin, a multiple of VISION_SIFT_PAD, to before end. */
-typedef void vision_sift_columns_fn(float *dst, const float *const *rows, const float *w,
-                                    size_t radius, size_t begin, size_t end);
+/* Row i of `count`, at dst + i * stride:
+ *   dst[x] = w[0] * rows[r+i][x] + w[1] * (rows[r+i-1][x] + rows[r+i+1][x]) + ...,
+ * from left to right, for x from begin, a multiple of VISION_SIFT_PAD, to before end. */
+typedef void vision_sift_columns_fn(float *dst, size_t stride, const float *const *rows,
+                                    size_t count, const float *w, size_t radius,
+                                    size_t begin, size_t end);
 
 /* dst[x] = w[0] * src[x] + w[1] * (src[x-1] + src[x+1]) + ..., from left to right. r
  * floats are readable before src, and r more than the row rules say behind. */
@@ -113,6 +118,10 @@ struct vision_sift_table {
       -0.018529852852225304f, 0.008379083126783371f, -0.001865155529230833f)
 
 #define VISION_SIFT_LENGTH_LEAST 1e-20f /* keeps 0 / 0 out of the angle */
+
+/* u and v of all samples, row by row; past the last sample, its own again. */
+extern const float vision_sift_grid_u[VISION_SIFT_GRID_FLOATS];
+extern const float vision_sift_grid_v[VISION_SIFT_GRID_FLOATS];
 
 /* The whole table of a level of cpu, each on its own architecture only. */
 void vision_sift_table_avx2(struct vision_sift_table *t);

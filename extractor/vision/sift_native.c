@@ -36,9 +36,9 @@
 
 #include <errno.h>
 #include <stdlib.h>
-#include <string.h>
+#include <sys/mman.h>
 
-#define ARENA_ALIGN 64
+#define LARGE_PAGE_BYTES ((size_t)2 << 20) /* x86's, and most of aarch64's */
 
 static bool params_are_valid(const struct vision_sift_params *p)
 {
@@ -70,15 +70,25 @@ static int work_run(struct work *w, const struct vision_image *image, char *aren
     return vision_sift_stream_run(&w->stream, image);
 }
 
+/*
+ * The arena is mapped, not allocated: its pages come zeroed (what pads the rows is read,
+ * though it decides nothing), and as large ones where whole ones fit and the system has
+ * them. By 4096 bytes each, their faults were a tenth of the time for 640x480; and rows
+ * of a keypoint's patch each had a page of their own to be looked up.
+ */
 static int work_in_arena(struct work *w, const struct vision_image *image)
 {
-    size_t bytes = arena_bytes(&w->stream);
-    char *arena = aligned_alloc(ARENA_ALIGN, (bytes + ARENA_ALIGN) & ~(size_t)63);
-    if (arena == NULL)
+    const size_t bytes = arena_bytes(&w->stream), mapped = bytes + LARGE_PAGE_BYTES;
+    char *base = mmap(NULL, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+                      -1, 0);
+    if (base == MAP_FAILED)
         return -ENOMEM;
-    memset(arena, 0, bytes); /* what pads the rows is read, though it decides nothing */
-    int err = work_run(w, image, arena);
-    free(arena);
+    const size_t lead = -(uintptr_t)base % LARGE_PAGE_BYTES;
+    if (bytes >= LARGE_PAGE_BYTES)
+        (void)madvise(base + lead, bytes / LARGE_PAGE_BYTES * LARGE_PAGE_BYTES,
+                      MADV_HUGEPAGE); /* advice: it goes without, too */
+    int err = work_run(w, image, base + lead);
+    munmap(base, mapped);
     return err;
 }
 

@@ -55,12 +55,6 @@ static inline void v_storeu(float *to, vf x)
 #define v_store            v_storeu
 #define v_store_directions v_storeu
 
-static inline vf v_count(void)
-{
-    static const float count[8] = {0, 1, 2, 3, 4, 5, 6, 7};
-    return v_loadu(count);
-}
-
 /* Lanes one to the right, the first one from the end of `before`. */
 static inline vf v_shift_in(vf before, vf x)
 {
@@ -100,7 +94,7 @@ static inline float32x4_t two_pairs(const float *base, const int32_t *at)
     return vcombine_f32(vld1_f32(base + at[0]), vld1_f32(base + at[1]));
 }
 
-static inline void pairs(const float *base, const int32_t at[8], vf *first, vf *second)
+static inline void v_pairs(const float *base, const int32_t at[8], vf *first, vf *second)
 {
     const float32x4_t p = two_pairs(base, at), q = two_pairs(base, at + 2);
     const float32x4_t r = two_pairs(base, at + 4), s = two_pairs(base, at + 6);
@@ -108,16 +102,12 @@ static inline void pairs(const float *base, const int32_t at[8], vf *first, vf *
     *second = (vf){vuzp2q_f32(p, q), vuzp2q_f32(r, s)};
 }
 
-/* The pixels (x, y), (x + 1, y), (x, y + 1), (x + 1, y + 1). */
-static inline void v_gather(const float *pixels, ptrdiff_t stride, vf x, vf y, vf *p0,
-                            vf *p1, vf *q0, vf *q1)
+/* Where the pixels (x, row) are, in floats. */
+static inline void v_store_places(int32_t *at, vf x, vf row, ptrdiff_t stride)
 {
-    const int32x4_t row = vdupq_n_s32((int32_t)stride);
-    int32_t at[LANES];
-    vst1q_s32(at, vmlaq_s32(vcvtq_s32_f32(x.a), vcvtq_s32_f32(y.a), row));
-    vst1q_s32(at + 4, vmlaq_s32(vcvtq_s32_f32(x.b), vcvtq_s32_f32(y.b), row));
-    pairs(pixels, at, p0, p1);
-    pairs(pixels + stride, at, q0, q1);
+    const int32x4_t width = vdupq_n_s32((int32_t)stride);
+    vst1q_s32(at, vmlaq_s32(vcvtq_s32_f32(x.a), vcvtq_s32_f32(row.a), width));
+    vst1q_s32(at + 4, vmlaq_s32(vcvtq_s32_f32(x.b), vcvtq_s32_f32(row.b), width));
 }
 
 /* to[i] = (from[0][i], from[1][i], from[2][i], from[3][i]), rows of 16. */

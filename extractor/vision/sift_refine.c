@@ -31,15 +31,21 @@ struct slopes {
 
 static struct cube cube_at(const struct sift_octave *o, size_t layer, size_t x, size_t y)
 {
+    const float *rows[4][3];
     struct cube c;
-    for (size_t j = 0; j < 3; j++) {
-        const float *rows[4];
-        for (size_t i = 0; i < 4; i++)
-            rows[i] = sift_row(o, layer - 1 + i, y - 1 + j) + x - 1;
-        for (size_t i = 0; i < 3; i++)
-            for (size_t k = 0; k < 3; k++)
-                c.at[i][j][k] = rows[i + 1][k] - rows[i][k];
+
+    for (size_t i = 0; i < 4; i++) {
+        const size_t capacity = o->level[layer - 1 + i].capacity;
+        size_t slot = (y - 1) % capacity; /* one division a level */
+        for (size_t j = 0; j < 3; j++) {
+            rows[i][j] = sift_slot(o, layer - 1 + i, slot) + x - 1;
+            slot = slot + 1 < capacity ? slot + 1 : 0;
+        }
     }
+    for (size_t i = 0; i < 3; i++)
+        for (size_t j = 0; j < 3; j++)
+            for (size_t k = 0; k < 3; k++)
+                c.at[i][j][k] = rows[i + 1][j][k] - rows[i][j][k];
     return c;
 }
 

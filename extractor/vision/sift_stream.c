@@ -195,6 +195,37 @@ static float *ring_row(const struct sift_octave *o, const struct sift_ring *ring
     return ring->rows + y % ring->capacity * o->stride + VISION_SIFT_PAD;
 }
 
+/* Where `count` rows from y on are, those outside of the picture mirrored. */
+static void rows_round(const float **rows, const struct sift_octave *o,
+                       const struct sift_ring *ring, ptrdiff_t y, size_t count)
+{
+    size_t i = 0;
+    for (; i < count && y + (ptrdiff_t)i < 0; i++)
+        rows[i] = ring_row(o, ring, mirror(y + (ptrdiff_t)i, o->height));
+    if (i < count && y + (ptrdiff_t)i < (ptrdiff_t)o->height) {
+        /* One division for all of them. */
+        size_t slot = (size_t)(y + (ptrdiff_t)i) % ring->capacity;
+        for (; i < count && y + (ptrdiff_t)i < (ptrdiff_t)o->height; i++) {
+            rows[i] = ring->rows + slot * o->stride + VISION_SIFT_PAD;
+            slot = slot + 1 < ring->capacity ? slot + 1 : 0;
+        }
+    }
+    for (; i < count; i++)
+        rows[i] = ring_row(o, ring, mirror(y + (ptrdiff_t)i, o->height));
+}
+
+/* The `radius` samples before a line and those behind it. */
+static void mirror_ends(float *line, size_t width, size_t radius)
+{
+    float *const last = line + width - 1;
+    const bool is_wide = radius < width;
+
+    for (ptrdiff_t k = 1; k <= (ptrdiff_t)radius; k++) {
+        line[-k] = line[is_wide ? (size_t)k : mirror(-k, width)];
+        last[k] = is_wide ? last[-k] : line[mirror((ptrdiff_t)width - 1 + k, width)];
+    }
+}
+
 /* The next `count` rows of `to`, from those of `from` round them: first down the columns,
  * of all rows a stretch of the width at a time, so that they are read from near; then
  * along the rows. */
@@ -206,21 +237,15 @@ static void blur_rows(const struct sift_stream *s, const struct sift_octave *o,
     const size_t radius = s->radius[level], width = o->width;
     const float *w = s->weights[level];
 
-    for (size_t i = 0; i < 2 * radius + count; i++)
-        rows[i] = ring_row(
-            o, from, mirror((ptrdiff_t)(to->done + i) - (ptrdiff_t)radius, o->height));
+    rows_round(rows, o, from, (ptrdiff_t)to->done - (ptrdiff_t)radius,
+               2 * radius + count);
     for (size_t x = 0; x < width; x += STRETCH_FLOATS) {
         const size_t end = x + STRETCH_FLOATS < width ? x + STRETCH_FLOATS : width;
-        for (size_t i = 0; i < count; i++)
-            s->k->columns(s->lines + i * s->line_stride, rows + i, w, radius, x, end);
+        s->k->columns(s->lines, s->line_stride, rows, count, w, radius, x, end);
     }
     for (size_t i = 0; i < count; i++) {
         float *line = s->lines + i * s->line_stride;
-        for (ptrdiff_t k = 1; k <= (ptrdiff_t)radius; k++) {
-            const ptrdiff_t right = (ptrdiff_t)width - 1 + k;
-            line[-k] = line[mirror(-k, width)];
-            line[right] = line[mirror(right, width)];
-        }
+        mirror_ends(line, width, radius);
         s->k->rows(ring_row(o, to, to->done + i), line, w, radius, width);
     }
     to->done += count;

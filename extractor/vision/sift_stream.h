@@ -67,10 +67,16 @@ struct sift_stream {
     void *arg;
 };
 
+/* The row in a slot of a level's ring, slot < capacity. */
+static inline const float *sift_slot(const struct sift_octave *o, size_t level,
+                                     size_t slot)
+{
+    return o->level[level].rows + slot * o->stride + VISION_SIFT_PAD;
+}
+
 static inline const float *sift_row(const struct sift_octave *o, size_t level, size_t y)
 {
-    const struct sift_ring *ring = &o->level[level];
-    return ring->rows + y % ring->capacity * o->stride + VISION_SIFT_PAD;
+    return sift_slot(o, level, y % o->level[level].capacity);
 }
 
 /* Plan for a picture of this size; `params` are valid. No pointer is set. */
