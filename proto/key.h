@@ -12,7 +12,7 @@
 #include "proto/blob.h"
 #include "proto/params.h"
 
-#define PROTO_ALGORITHM "siftmesh-2:nlm1:sift1:vlfeat-0.9.21"
+#define PROTO_ALGORITHM "siftmesh-2:nlm1:sift2:vlfeat-0.9.21"
 #define PROTO_HEX_BYTES (2 * PROTO_DIGEST_BYTES + 1)
 
 enum proto_kind { PROTO_KIND_FEATURES = 1, PROTO_KIND_DENOISE = 2 };

@@ -31,7 +31,7 @@ PING, PONG, BYE, STATS = 8, 9, 10, 24
 NORMAL = 1
 OK, MISS = 0, 20
 OF_INPUT = (9, 10, 11)  # what the cache remembers of a picture that cannot be used
-ALGORITHM = b"siftmesh-2:nlm1:sift1:vlfeat-0.9.21"
+ALGORITHM = b"siftmesh-2:nlm1:sift2:vlfeat-0.9.21"
 KINDS = {"features": 1, "denoise": 2}
 
 # proto/params.tbl: name, packing, default; choices are indices.

@@ -5,6 +5,7 @@
 
 #if defined(__AVX2__)
 #include <immintrin.h>
+#include <math.h>
 #include <stdbool.h>
 
 #define LANES   8
@@ -63,6 +64,22 @@ static inline void v_store_int(int32_t *to, vf a)
     _mm256_storeu_si256((void *)to, _mm256_cvttps_epi32(a));
 }
 
+/* a and b in turn, to 16 floats. */
+static inline void v_store_zip(float *to, vf a, vf b)
+{
+    const __m256 low = _mm256_unpacklo_ps(a, b), high = _mm256_unpackhi_ps(a, b);
+    _mm256_storeu_ps(to, _mm256_permute2f128_ps(low, high, 0x20));
+    _mm256_storeu_ps(to + 8, _mm256_permute2f128_ps(low, high, 0x31));
+}
+
+/* at[0] += more[0], at[1] += more[1] */
+static inline void add_two(float *at, const float *more)
+{
+    const __m128 sum = _mm_add_ps(_mm_castsi128_ps(_mm_loadu_si64(at)),
+                                  _mm_castsi128_ps(_mm_loadu_si64(more)));
+    _mm_storel_epi64((void *)at, _mm_castps_si128(sum));
+}
+
 /* Two floats from each of two places. */
 static inline __m128 two_pairs(const float *base, const int32_t *at)
 {
@@ -81,8 +98,8 @@ static inline void v_pairs(const float *base, const int32_t at[8], vf *first, vf
 /* Where the pixels (x, row) are, in floats. */
 static inline void v_store_places(int32_t *at, vf x, vf row, ptrdiff_t stride)
 {
-    const __m256i rows = _mm256_mullo_epi32(_mm256_cvttps_epi32(row),
-                                            _mm256_set1_epi32((int32_t)stride));
+    const __m256i rows =
+        _mm256_mullo_epi32(_mm256_cvttps_epi32(row), _mm256_set1_epi32((int32_t)stride));
     _mm256_store_si256((void *)at, _mm256_add_epi32(rows, _mm256_cvttps_epi32(x)));
 }
 

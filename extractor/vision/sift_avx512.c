@@ -5,6 +5,7 @@
 
 #if defined(__AVX512F__)
 #include <immintrin.h>
+#include <math.h>
 #include <stdbool.h>
 
 #define LANES   16
@@ -57,6 +58,24 @@ static inline void v_store_int(int32_t *to, vf a)
     _mm512_storeu_si512((void *)to, _mm512_cvttps_epi32(a));
 }
 
+/* a and b in turn, to 32 floats. */
+static inline void v_store_zip(float *to, vf a, vf b)
+{
+    const __m512i first =
+        _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+    const __m512i second = _mm512_add_epi32(first, _mm512_set1_epi32(8));
+    _mm512_storeu_ps(to, _mm512_permutex2var_ps(a, first, b));
+    _mm512_storeu_ps(to + 16, _mm512_permutex2var_ps(a, second, b));
+}
+
+/* at[0] += more[0], at[1] += more[1] */
+static inline void add_two(float *at, const float *more)
+{
+    const __m128 sum = _mm_add_ps(_mm_castsi128_ps(_mm_loadu_si64(at)),
+                                  _mm_castsi128_ps(_mm_loadu_si64(more)));
+    _mm_storel_epi64((void *)at, _mm_castps_si128(sum));
+}
+
 /* Two floats from each of two places. */
 static inline __m128 two_pairs(const float *base, const int32_t *at)
 {
@@ -83,8 +102,8 @@ static inline void v_pairs(const float *base, const int32_t at[16], vf *first, v
 /* Where the pixels (x, row) are, in floats. */
 static inline void v_store_places(int32_t *at, vf x, vf row, ptrdiff_t stride)
 {
-    const __m512i rows = _mm512_mullo_epi32(_mm512_cvttps_epi32(row),
-                                            _mm512_set1_epi32((int32_t)stride));
+    const __m512i rows =
+        _mm512_mullo_epi32(_mm512_cvttps_epi32(row), _mm512_set1_epi32((int32_t)stride));
     _mm512_store_si512((void *)at, _mm512_add_epi32(rows, _mm512_cvttps_epi32(x)));
 }
 

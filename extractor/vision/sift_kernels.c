@@ -11,7 +11,6 @@
 #include <string.h>
 
 #define CELLS VISION_SIFT_CELLS
-#define GRID  VISION_SIFT_GRID
 
 static size_t padded(size_t n)
 {
@@ -96,29 +95,17 @@ static size_t extrema_c(uint32_t *hits, const float *const g[4][3], float least,
     return count;
 }
 
-#define TIMES18(v) v, v, v, v, v, v, v, v, v, v, v, v, v, v, v, v, v, v
-#define TIMES28(v) TIMES18(v), v, v, v, v, v, v, v, v, v, v
-#define U18                                                                              \
-    -8.5f, -7.5f, -6.5f, -5.5f, -4.5f, -3.5f, -2.5f, -1.5f, -0.5f, 0.5f, 1.5f, 2.5f,     \
-        3.5f, 4.5f, 5.5f, 6.5f, 7.5f, 8.5f
-
-const float vision_sift_grid_u[VISION_SIFT_GRID_FLOATS] = {TIMES18(U18), TIMES28(8.5f)};
-const float vision_sift_grid_v[VISION_SIFT_GRID_FLOATS] = {
-    TIMES18(-8.5f), TIMES18(-7.5f), TIMES18(-6.5f), TIMES18(-5.5f), TIMES18(-4.5f),
-    TIMES18(-3.5f), TIMES18(-2.5f), TIMES18(-1.5f), TIMES18(-0.5f), TIMES18(0.5f),
-    TIMES18(1.5f),  TIMES18(2.5f),  TIMES18(3.5f),  TIMES18(4.5f),  TIMES18(5.5f),
-    TIMES18(6.5f),  TIMES18(7.5f),  TIMES18(8.5f),  TIMES28(8.5f)};
-
 static const float *grid_row(const struct vision_sift_grid *g, int y)
 {
     const int row = (float)y < g->wrap ? y : y - (int)g->back;
     return g->pixels + row * g->stride;
 }
 
-static void sample_c(float *samples, const struct vision_sift_grid *g)
+static void sample_c(float *samples, const struct vision_sift_steps *steps,
+                     const struct vision_sift_grid *g)
 {
-    for (int k = 0; k < GRID * GRID; k++) {
-        const float u = vision_sift_grid_u[k], v = vision_sift_grid_v[k];
+    for (size_t k = 0; k < steps->count; k++) {
+        const float u = steps->u[k], v = steps->v[k];
         const float x = g->x + (u * g->along_x - v * g->along_y);
         const float y = g->y + (u * g->along_y + v * g->along_x);
         const int ix = (int)x, iy = (int)y;
@@ -143,35 +130,46 @@ static float turn_of(float dx, float dy)
     return dy < 0 ? 1.0f - turn : turn;
 }
 
-static void polar_c(float *length, float *turn, const float *samples)
+static void polar_c(float *length, float *turn, const float *samples, size_t side,
+                    size_t rows, size_t n)
 {
-    for (int k = 0; k < CELLS * CELLS; k++) {
-        const float *p = samples + (k / CELLS + 1) * GRID + k % CELLS + 1;
-        const float dx = p[1] - p[-1], dy = p[GRID] - p[-GRID];
-        length[k] = sqrtf(dx * dx + dy * dy);
-        turn[k] = turn_of(dx, dy);
-    }
+    for (size_t i = 0; i < rows; i++)
+        for (size_t j = 0; j < n; j++) {
+            const float *p = samples + (i + 1) * side + 1 + j;
+            const float dx = p[1] - *(p - 1), dy = p[side] - *(p - side);
+            *length++ = sqrtf(dx * dx + dy * dy);
+            *turn++ = turn_of(dx, dy);
+        }
 }
+
+/* The shares of cells in the direction below them, and in that above. */
+struct shares {
+    float below, above;
+};
 
 static void angles_c(float histogram[VISION_SIFT_ANGLES], const float *length,
                      const float *turn, const float *weights)
 {
-    float copies[4][VISION_SIFT_ANGLES + 2] = {{0}};
+    struct shares copies[4][VISION_SIFT_ANGLES + 1] = {{{0}}};
+    float below[VISION_SIFT_ANGLES + 1], above[VISION_SIFT_ANGLES + 1];
 
-    for (int k = 0; k < CELLS * CELLS; k++) {
+    for (int k = 0; k < VISION_SIFT_SPIN_RUN; k++) {
         const float at = turn[k] * (float)VISION_SIFT_ANGLES, v = length[k] * weights[k];
         const int bin = (int)at;
         const float share = v * (at - (float)bin);
-        copies[k % 4][bin] += v - share;
-        copies[k % 4][bin + 1] += share;
+        copies[k % 4][bin].below += v - share;
+        copies[k % 4][bin].above += share;
     }
-    for (int i = 0; i < 4; i++) {
-        copies[i][0] += copies[i][VISION_SIFT_ANGLES];
-        copies[i][1] += copies[i][VISION_SIFT_ANGLES + 1];
+    for (int i = 0; i <= VISION_SIFT_ANGLES; i++) {
+        below[i] = (copies[0][i].below + copies[1][i].below) +
+                   (copies[2][i].below + copies[3][i].below);
+        above[i] = (copies[0][i].above + copies[1][i].above) +
+                   (copies[2][i].above + copies[3][i].above);
     }
-    for (int bin = 0; bin < VISION_SIFT_ANGLES; bin++)
-        histogram[bin] =
-            (copies[0][bin] + copies[1][bin]) + (copies[2][bin] + copies[3][bin]);
+    below[0] += below[VISION_SIFT_ANGLES];
+    above[0] += above[VISION_SIFT_ANGLES];
+    for (int i = 0; i < VISION_SIFT_ANGLES; i++)
+        histogram[i] = below[i] + above[i > 0 ? i - 1 : VISION_SIFT_ANGLES - 1];
 }
 
 /* The share of direction `bin` in a cell of direction `at`, 0 to 8 inclusive. */
@@ -203,11 +201,53 @@ static void pool_c(float raw[VISION_SIFT_RAW_FLOATS], const float *length,
             raw[k] += weights[k / 8 % 4][j] * sums[k / 32][k % 8][j];
 }
 
+#define LANES 16 /* of sums: what the widest vector adds at once */
+
+static float sum_lanes(float lanes[LANES])
+{
+    for (int n = LANES / 2; n > 0; n /= 2)
+        for (int i = 0; i < n; i++)
+            lanes[i] += lanes[i + n];
+    return lanes[0];
+}
+
+static float sum_of(const float *v)
+{
+    float lanes[LANES] = {0};
+    for (int i = 0; i < VISION_SIFT_RAW_FLOATS; i++)
+        lanes[i % LANES] += v[i];
+    return sum_lanes(lanes);
+}
+
+static float length_of(const float *v)
+{
+    float lanes[LANES] = {0};
+    for (int i = 0; i < VISION_SIFT_RAW_FLOATS; i++)
+        lanes[i % LANES] += v[i] * v[i];
+    return sqrtf(sum_lanes(lanes));
+}
+
+static void finish_c(uint8_t bytes[VISION_SIFT_RAW_FLOATS],
+                     float raw[VISION_SIFT_RAW_FLOATS], unsigned root)
+{
+    const float most = VISION_SIFT_CLIP * length_of(raw);
+    for (int i = 0; i < VISION_SIFT_RAW_FLOATS; i++)
+        raw[i] = raw[i] < most ? raw[i] : most;
+
+    const float whole = root ? sum_of(raw) : length_of(raw);
+    const float one = whole > 0 ? 1.0f / whole : 0.0f;
+    for (int i = 0; i < VISION_SIFT_RAW_FLOATS; i++) {
+        const float share = raw[i] * one;
+        const float v = VISION_SIFT_QUANTUM * (root ? sqrtf(share) : share);
+        bytes[i] = (uint8_t)((v < 255.0f ? v : 255.0f) + 0.5f);
+    }
+}
+
 void vision_sift_kernels(struct vision_kernels *k, unsigned cpu)
 {
-    k->sift =
-        (struct vision_sift_table){load_c,    mix_c,    columns_c, rows_c,   halve_c,
-                                   extrema_c, sample_c, polar_c,   angles_c, pool_c};
+    k->sift = (struct vision_sift_table){load_c,   mix_c,     columns_c, rows_c,
+                                         halve_c,  extrema_c, sample_c,  polar_c,
+                                         angles_c, pool_c,    finish_c};
 #if defined(__x86_64__)
     if (cpu & VISION_CPU_AVX2)
         vision_sift_table_avx2(&k->sift);

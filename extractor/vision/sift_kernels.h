@@ -19,19 +19,30 @@
 
 #define VISION_SIFT_PAD 16 /* floats: the widest vector */
 
-/* A grid of samples round a keypoint, and the cells that the rim leaves for central
- * differences. */
+/* Grids of samples round a keypoint; the rim is for the central differences of the cells
+ * inside: 16 x 16 for the descriptor, 12 x 12 for the orientations. */
 #define VISION_SIFT_CELLS        16
 #define VISION_SIFT_GRID         (VISION_SIFT_CELLS + 2)
+#define VISION_SIFT_SPIN_CELLS   12
+#define VISION_SIFT_SPIN_GRID    (VISION_SIFT_SPIN_CELLS + 2)
+#define VISION_SIFT_SAMPLES_MAX  336 /* GRID^2, up to a multiple of PAD */
 #define VISION_SIFT_POLAR_FLOATS (VISION_SIFT_CELLS * VISION_SIFT_CELLS)
-#define VISION_SIFT_GRID_FLOATS                                                          \
-    352 /* GRID^2 = 324 samples, up to a whole vector and one */
-#define VISION_SIFT_ANGLES     36
-#define VISION_SIFT_RAW_FLOATS 128
+#define VISION_SIFT_ANGLES       36
+#define VISION_SIFT_RAW_FLOATS   128
 
-/* Where a grid lies. Sample (i, j), row and column, is at
+/* The cells of the smaller grid are taken as one run, from the first to the last, rims
+ * between them included, whose weights are 0; and so are those after it. */
+#define VISION_SIFT_SPIN_RUN 176
+
+/* The steps from a grid's middle to its samples, row by row. */
+struct vision_sift_steps {
+    size_t
+        count; /* a multiple of VISION_SIFT_PAD; past the last sample, it is repeated */
+    float u[VISION_SIFT_SAMPLES_MAX], v[VISION_SIFT_SAMPLES_MAX];
+};
+
+/* Where a grid lies. The sample of step (u, v) is at
  *   (x + (u * along_x - v * along_y), y + (u * along_y + v * along_x)),
- *   u = j - 8.5, v = i - 8.5,
  * which is never left of or above `pixels`, and one pixel from the end of both sides.
  * Rows may lie in a ring: row y begins at pixels + y * stride, or, from `wrap` on, at
  * pixels + (y - back) * stride. Products of rows and `stride` fit 31 bits. */
@@ -77,16 +88,22 @@ typedef void vision_sift_halve_fn(float *dst, const float *src, size_t n);
 typedef size_t vision_sift_extrema_fn(uint32_t *hits, const float *const g[4][3],
                                       float least, size_t n);
 
-/* The samples of the grid, row by row, between pixels by a, b, then a + fy * (b - a),
+/* The samples of the grid, between pixels by a, b, then a + fy * (b - a),
  * where a = p00 + fx * (p01 - p00), b = p10 + fx * (p11 - p10). */
-typedef void vision_sift_sample_fn(float *samples, const struct vision_sift_grid *grid);
+typedef void vision_sift_sample_fn(float *samples, const struct vision_sift_steps *steps,
+                                   const struct vision_sift_grid *grid);
 
-/* Of each cell the gradient (dx, dy) of central differences, not halved: its length, and
- * its angle from x towards y in turns, 0 to 1 inclusive. */
-typedef void vision_sift_polar_fn(float *length, float *turn, const float *samples);
+/* Of a grid's rows, `side` samples each, `rows` rows of n cells: of cell j of row i,
+ * which is sample (i + 1) * side + j + 1, the gradient (dx, dy) of central differences,
+ * not halved: its length, and its angle from x towards y in turns, 0 to 1 inclusive. n is
+ * a multiple of VISION_SIFT_PAD. */
+typedef void vision_sift_polar_fn(float *length, float *turn, const float *samples,
+                                  size_t side, size_t rows, size_t n);
 
-/* Histogram of 36 directions, each cell shared between the two nearest. Cell k goes into
- * copy k % 4, copies are added as (0 + 1) + (2 + 3). */
+/* Histogram of 36 directions, each of VISION_SIFT_SPIN_RUN cells shared between the two
+ * nearest. Cell k goes into copy k % 4, copies are added as (0 + 1) + (2 + 3), shares of
+ * the direction below and of that above apart from each other; then they are added, those
+ * of a whole turn to those of none before. */
 typedef void vision_sift_angles_fn(float histogram[VISION_SIFT_ANGLES],
                                    const float *length, const float *turn,
                                    const float *weights);
@@ -97,6 +114,13 @@ typedef void vision_sift_angles_fn(float histogram[VISION_SIFT_ANGLES],
 typedef void vision_sift_pool_fn(float raw[VISION_SIFT_RAW_FLOATS], const float *length,
                                  const float *turn,
                                  const float weights[4][VISION_SIFT_CELLS]);
+
+/* The bytes of a descriptor: cut at 0.2 of its length, then of length 512, or, as
+ * RootSIFT, 512 times the roots of the shares of its sum; rounded, at most 255. Sums:
+ * element i into lane i % 16, then lane i and i + 8, i + 4, i + 2, i + 1. Changes `raw`.
+ */
+typedef void vision_sift_finish_fn(uint8_t bytes[VISION_SIFT_RAW_FLOATS],
+                                   float raw[VISION_SIFT_RAW_FLOATS], unsigned root);
 
 struct vision_sift_table {
     vision_sift_load_fn *load;
@@ -109,7 +133,11 @@ struct vision_sift_table {
     vision_sift_polar_fn *polar;
     vision_sift_angles_fn *angles;
     vision_sift_pool_fn *pool;
+    vision_sift_finish_fn *finish;
 };
+
+#define VISION_SIFT_CLIP    0.2f
+#define VISION_SIFT_QUANTUM 512.0f
 
 /* Coefficients of atan(a) / (2 pi) = a * (c0 + a^2 * (c1 + ...)), 0 <= a <= 1: least
  * error in the maximum norm, 0.0001 degrees. Fitted here for this file. */
@@ -118,10 +146,6 @@ struct vision_sift_table {
       -0.018529852852225304f, 0.008379083126783371f, -0.001865155529230833f)
 
 #define VISION_SIFT_LENGTH_LEAST 1e-20f /* keeps 0 / 0 out of the angle */
-
-/* u and v of all samples, row by row; past the last sample, its own again. */
-extern const float vision_sift_grid_u[VISION_SIFT_GRID_FLOATS];
-extern const float vision_sift_grid_v[VISION_SIFT_GRID_FLOATS];
 
 /* The whole table of a level of cpu, each on its own architecture only. */
 void vision_sift_table_avx2(struct vision_sift_table *t);

@@ -79,8 +79,8 @@ static int work_run(struct work *w, const struct vision_image *image, char *aren
 static int work_in_arena(struct work *w, const struct vision_image *image)
 {
     const size_t bytes = arena_bytes(&w->stream), mapped = bytes + LARGE_PAGE_BYTES;
-    char *base = mmap(NULL, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
-                      -1, 0);
+    char *base =
+        mmap(NULL, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (base == MAP_FAILED)
         return -ENOMEM;
     const size_t lead = -(uintptr_t)base % LARGE_PAGE_BYTES;

@@ -5,6 +5,7 @@
 
 #if defined(__aarch64__)
 #include <arm_neon.h>
+#include <math.h>
 #include <stdbool.h>
 
 #define LANES   8
@@ -86,6 +87,19 @@ static inline void v_store_int(int32_t *to, vf x)
 {
     vst1q_s32(to, vcvtq_s32_f32(x.a));
     vst1q_s32(to + 4, vcvtq_s32_f32(x.b));
+}
+
+/* x and y in turn, to 16 floats. */
+static inline void v_store_zip(float *to, vf x, vf y)
+{
+    vst2q_f32(to, ((float32x4x2_t){{x.a, y.a}}));
+    vst2q_f32(to + 8, ((float32x4x2_t){{x.b, y.b}}));
+}
+
+/* at[0] += more[0], at[1] += more[1] */
+static inline void add_two(float *at, const float *more)
+{
+    vst1_f32(at, vadd_f32(vld1_f32(at), vld1_f32(more)));
 }
 
 /* Two floats from each of two places. */

@@ -25,9 +25,10 @@ struct sift_queue {
     size_t count, capacity, described;
 };
 
-/* Constants of the descriptor, computed once. */
+/* Constants of describing, computed once. */
 struct sift_windows {
-    float angles[VISION_SIFT_POLAR_FLOATS];
+    struct vision_sift_steps spin_steps, steps;
+    float spin[VISION_SIFT_SPIN_RUN];
     float squares[4][VISION_SIFT_CELLS];
 };
 

@@ -1,11 +1,13 @@
 #include "tests/kernels/check.h"
 
 #include <math.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
 #define PAD        VISION_SIFT_PAD
 #define RADIUS_MAX 24
+#define ROWS_MAX   9
 
 /* Ordinary values, ties, zeros of both signs, small and large ones. */
 static float some_float(struct check *c)
@@ -92,30 +94,47 @@ static void check_mix_and_halve(struct check *c, const struct vision_sift_table 
     rows_free(&out);
 }
 
-static void check_blur(struct check *c, const struct vision_sift_table *plain,
-                       const struct vision_sift_table *fast, size_t n)
+static void check_columns(struct check *c, const struct vision_sift_table *plain,
+                          const struct vision_sift_table *fast, size_t n)
 {
-    const size_t radius = 1 + check_below(c, RADIUS_MAX), count = 2 * radius + 1;
+    const size_t radius = 1 + check_below(c, RADIUS_MAX),
+                 count = 1 + check_below(c, ROWS_MAX);
     const size_t begin = check_below(c, padded(n) / PAD) * PAD;
-    const float *rows[2 * RADIUS_MAX + 1];
+    const float *rows[2 * RADIUS_MAX + ROWS_MAX];
     float w[RADIUS_MAX + 1];
-    /* The line along which it is blurred has room for the radius on both sides. */
-    struct rows in = some_rows(c, count, n), out = some_rows(c, 2, n);
-    struct rows line = some_rows(c, 1, n + 4 * RADIUS_MAX);
-    float *want = row_of(&out, 0), *got = row_of(&out, 1);
+    struct rows in = some_rows(c, 2 * radius + count, n);
+    struct rows want = some_rows(c, count, n), got = some_rows(c, count, n);
 
     for (size_t i = 0; i <= radius; i++)
         w[i] = some_float(c);
-    for (size_t i = 0; i < count; i++)
+    for (size_t i = 0; i < 2 * radius + count; i++)
         rows[i] = row_of(&in, i);
-    snprintf(c->about, sizeof c->about, "%zu from %zu on, radius %zu", n, begin, radius);
-    plain->columns(want, rows, w, radius, begin, n);
-    fast->columns(got, rows, w, radius, begin, n);
-    check_same(c, want + begin, got + begin, (n - begin) * sizeof(float), "columns");
-    plain->rows(want, row_of(&line, 0) + 2 * PAD, w, radius, n);
-    fast->rows(got, row_of(&line, 0) + 2 * PAD, w, radius, n);
-    check_same(c, want, got, n * sizeof(float), "rows");
+    snprintf(c->about, sizeof c->about, "%zu rows of %zu from %zu on, radius %zu", count,
+             n, begin, radius);
+    plain->columns(row_of(&want, 0), want.stride, rows, count, w, radius, begin, n);
+    fast->columns(row_of(&got, 0), got.stride, rows, count, w, radius, begin, n);
+    for (size_t i = 0; i < count; i++)
+        check_same(c, row_of(&want, i) + begin, row_of(&got, i) + begin,
+                   (n - begin) * sizeof(float), "columns");
     rows_free(&in);
+    rows_free(&want);
+    rows_free(&got);
+}
+
+static void check_rows(struct check *c, const struct vision_sift_table *plain,
+                       const struct vision_sift_table *fast, size_t n)
+{
+    const size_t radius = 1 + check_below(c, RADIUS_MAX);
+    float w[RADIUS_MAX + 1];
+    /* The line along which it is blurred has room for the radius on both sides. */
+    struct rows out = some_rows(c, 2, n), line = some_rows(c, 1, n + 4 * RADIUS_MAX);
+
+    for (size_t i = 0; i <= radius; i++)
+        w[i] = some_float(c);
+    snprintf(c->about, sizeof c->about, "%zu wide, radius %zu", n, radius);
+    plain->rows(row_of(&out, 0), row_of(&line, 0) + 2 * PAD, w, radius, n);
+    fast->rows(row_of(&out, 1), row_of(&line, 0) + 2 * PAD, w, radius, n);
+    check_same(c, row_of(&out, 0), row_of(&out, 1), n * sizeof(float), "rows");
     rows_free(&out);
     rows_free(&line);
 }
@@ -127,7 +146,8 @@ void check_sift_lines(struct check *c, const struct vision_kernels *plain,
 
     check_load(c, &plain->sift, &fast->sift, n);
     check_mix_and_halve(c, &plain->sift, &fast->sift, n);
-    check_blur(c, &plain->sift, &fast->sift, n);
+    check_columns(c, &plain->sift, &fast->sift, n);
+    check_rows(c, &plain->sift, &fast->sift, n);
 }
 
 /* ---- sift_extrema ---- */
@@ -165,32 +185,50 @@ void check_sift_extrema(struct check *c, const struct vision_kernels *plain,
 
 /* ---- sift_keypoint ---- */
 
-/* The grid turned by any angle in a patch that ends with the last pixel it may read. */
+static void steps_of(struct vision_sift_steps *steps, size_t side)
+{
+    const float middle = (float)(side - 1) / 2;
+
+    steps->count = padded(side * side);
+    for (size_t k = 0; k < steps->count; k++) {
+        const size_t at = k < side * side ? k : side * side - 1;
+        steps->u[k] = (float)(at % side) - middle;
+        steps->v[k] = (float)(at / side) - middle;
+    }
+}
+
+/* The grid turned by any angle in a patch that ends with the last pixel it may read, or
+ * in a ring that begins anywhere in the patch. */
 static void check_sample(struct check *c, const struct vision_sift_table *plain,
-                         const struct vision_sift_table *fast,
-                         float samples[VISION_SIFT_GRID_FLOATS])
+                         const struct vision_sift_table *fast, size_t grid_side,
+                         float samples[VISION_SIFT_SAMPLES_MAX])
 {
     const double step = 0.5 + (double)check_below(c, 400) / 100;
     const double angle = (double)check_below(c, 6284) / 1000;
-    const size_t reach = (size_t)(8.5 * 1.4143 * step) + 2, side = 2 * reach + 2;
-    const size_t bytes = side * side * sizeof(float);
-    float *pixels = check_guarded(c, bytes), got[VISION_SIFT_GRID_FLOATS];
+    const size_t reach = (size_t)(0.5 * (double)grid_side * 1.4143 * step) + 2;
+    const size_t side = 2 * reach + 2, bytes = side * side * sizeof(float);
+    const size_t wrap = 1 + check_below(c, side); /* `side`: the patch is in one piece */
+    float *pixels = check_guarded(c, bytes), got[VISION_SIFT_SAMPLES_MAX];
+    struct vision_sift_steps steps;
 
     for (size_t i = 0; i < side * side; i++)
         pixels[i] = (float)check_below(c, 256);
+    steps_of(&steps, grid_side);
     const struct vision_sift_grid grid = {
-        .pixels = pixels,
+        .pixels = pixels + (side - wrap) * side,
         .stride = (ptrdiff_t)side,
+        .wrap = (float)wrap,
+        .back = (float)side,
         .x = (float)reach + (float)check_below(c, 1000) / 1000.0f,
         .y = (float)reach + (float)check_below(c, 1000) / 1000.0f,
         .along_x = (float)(step * cos(angle)),
         .along_y = (float)(step * sin(angle)),
     };
-    snprintf(c->about, sizeof c->about, "step %g, angle %g", step, angle);
-    plain->sample(samples, &grid);
-    fast->sample(got, &grid);
-    check_same(c, samples, got, VISION_SIFT_GRID * VISION_SIFT_GRID * sizeof(float),
-               "sample");
+    snprintf(c->about, sizeof c->about, "side %zu, step %g, angle %g, wrap %zu of %zu",
+             grid_side, step, angle, wrap, side);
+    plain->sample(samples, &steps, &grid);
+    fast->sample(got, &steps, &grid);
+    check_same(c, samples, got, steps.count * sizeof(float), "sample");
     check_release(pixels, bytes);
 }
 
@@ -204,38 +242,86 @@ static void some_squares(struct check *c, float squares[4][VISION_SIFT_CELLS])
         }
 }
 
-static void check_histograms(struct check *c, const struct vision_sift_table *plain,
-                             const struct vision_sift_table *fast, const float *length,
-                             const float *turn)
+/* A few flat ones, lone directions, and values that saturate the bytes. */
+static void check_finish(struct check *c, const struct vision_sift_table *plain,
+                         const struct vision_sift_table *fast,
+                         const float raw[VISION_SIFT_RAW_FLOATS])
 {
-    float weights[VISION_SIFT_POLAR_FLOATS], squares[4][VISION_SIFT_CELLS];
-    float angles[2][VISION_SIFT_ANGLES], raw[2][VISION_SIFT_RAW_FLOATS];
-    const float(*const w)[VISION_SIFT_CELLS] = (const float(*)[VISION_SIFT_CELLS])squares;
+    float once[VISION_SIFT_RAW_FLOATS], again[VISION_SIFT_RAW_FLOATS];
+    uint8_t want[VISION_SIFT_RAW_FLOATS], got[VISION_SIFT_RAW_FLOATS];
+    const unsigned root = check_below(c, 2);
 
-    for (int i = 0; i < VISION_SIFT_POLAR_FLOATS; i++)
+    memcpy(once, raw, sizeof once);
+    switch (check_below(c, 4)) {
+    case 0:
+        memset(once, 0, sizeof once);
+        break;
+    case 1:
+        memset(once, 0, sizeof once);
+        once[check_below(c, VISION_SIFT_RAW_FLOATS)] = 1e-30f;
+        once[check_below(c, VISION_SIFT_RAW_FLOATS)] = 77;
+        break;
+    default:
+        once[check_below(c, VISION_SIFT_RAW_FLOATS)] *= 1000;
+    }
+    memcpy(again, once, sizeof again);
+    snprintf(c->about, sizeof c->about, "root %u", root);
+    plain->finish(want, once, root);
+    fast->finish(got, again, root);
+    check_same(c, want, got, sizeof want, "finish");
+}
+
+static void check_spin(struct check *c, const struct vision_sift_table *plain,
+                       const struct vision_sift_table *fast, const float *samples)
+{
+    float length[2][VISION_SIFT_SPIN_RUN], turn[2][VISION_SIFT_SPIN_RUN];
+    float weights[VISION_SIFT_SPIN_RUN], angles[2][VISION_SIFT_ANGLES];
+
+    plain->polar(length[0], turn[0], samples, VISION_SIFT_SPIN_GRID, 1,
+                 VISION_SIFT_SPIN_RUN);
+    fast->polar(length[1], turn[1], samples, VISION_SIFT_SPIN_GRID, 1,
+                VISION_SIFT_SPIN_RUN);
+    check_same(c, length[0], length[1], sizeof length[0], "lengths in a run");
+    check_same(c, turn[0], turn[1], sizeof turn[0], "turns in a run");
+    for (int i = 0; i < VISION_SIFT_SPIN_RUN; i++)
         weights[i] = (float)check_below(c, 1000) / 1000.0f;
-    some_squares(c, squares);
-    plain->angles(angles[0], length, turn, weights);
-    fast->angles(angles[1], length, turn, weights);
+    plain->angles(angles[0], length[0], turn[0], weights);
+    fast->angles(angles[1], length[0], turn[0], weights);
     check_same(c, angles[0], angles[1], sizeof angles[0], "angles");
-    plain->pool(raw[0], length, turn, w);
-    fast->pool(raw[1], length, turn, w);
+}
+
+static void check_square(struct check *c, const struct vision_sift_table *plain,
+                         const struct vision_sift_table *fast, const float *samples)
+{
+    float length[2][VISION_SIFT_POLAR_FLOATS], turn[2][VISION_SIFT_POLAR_FLOATS];
+    float squares[4][VISION_SIFT_CELLS], raw[2][VISION_SIFT_RAW_FLOATS];
+    const float(*const w)[VISION_SIFT_CELLS] = (const float(*)[VISION_SIFT_CELLS])squares;
+    const size_t cells = VISION_SIFT_CELLS;
+
+    plain->polar(length[0], turn[0], samples, VISION_SIFT_GRID, cells, cells);
+    fast->polar(length[1], turn[1], samples, VISION_SIFT_GRID, cells, cells);
+    check_same(c, length[0], length[1], sizeof length[0], "lengths of gradients");
+    check_same(c, turn[0], turn[1], sizeof turn[0], "turns of gradients");
+    some_squares(c, squares);
+    plain->pool(raw[0], length[0], turn[0], w);
+    fast->pool(raw[1], length[0], turn[0], w);
     check_same(c, raw[0], raw[1], sizeof raw[0], "pool");
+    check_finish(c, plain, fast, raw[0]);
 }
 
 void check_sift_keypoint(struct check *c, const struct vision_kernels *plain,
                          const struct vision_kernels *fast)
 {
-    float samples[VISION_SIFT_GRID_FLOATS];
-    float length[2][VISION_SIFT_POLAR_FLOATS], turn[2][VISION_SIFT_POLAR_FLOATS];
+    const bool spin = check_below(c, 2) != 0;
+    const size_t side = spin ? VISION_SIFT_SPIN_GRID : VISION_SIFT_GRID;
+    float samples[VISION_SIFT_SAMPLES_MAX];
 
-    check_sample(c, &plain->sift, &fast->sift, samples);
+    check_sample(c, &plain->sift, &fast->sift, side, samples);
     if (check_below(c, 2)) /* flat parts, and axes, where angles are at their edges */
-        for (int i = 0; i < VISION_SIFT_GRID_FLOATS; i++)
+        for (size_t i = 0; i < padded(side * side); i++)
             samples[i] = (float)check_below(c, 2);
-    plain->sift.polar(length[0], turn[0], samples);
-    fast->sift.polar(length[1], turn[1], samples);
-    check_same(c, length[0], length[1], sizeof length[0], "lengths of gradients");
-    check_same(c, turn[0], turn[1], sizeof turn[0], "turns of gradients");
-    check_histograms(c, &plain->sift, &fast->sift, length[0], turn[0]);
+    if (spin)
+        check_spin(c, &plain->sift, &fast->sift, samples);
+    else
+        check_square(c, &plain->sift, &fast->sift, samples);
 }

@@ -127,7 +127,7 @@ static void an_angle_points_where_it_gets_brighter(void **state)
     struct vision_image image = scene_blank(100, 100, 16, 0);
     float *grey = calloc(100 * 100, sizeof *grey);
     for (size_t i = 0; i < 100 * 100; i++)
-        grey[i] = (float)(i / 100); /* brighter downwards */
+        grey[i] = 2.0f * (float)(i / 100); /* brighter downwards */
     scene_spot(grey, 100, 100, 50, 50, 4, 1, 60);
     scene_quantise(grey, &image);
 
