@@ -3,8 +3,9 @@
 
 Every picture is scaled to each size and denoised in turn by OpenCV and by each level, for
 so many rounds: the machine's moods hit all alike. A ratio is the median over the rounds
-of OpenCV's time over ours in the same round; ours is the median of three runs. Results
-are compared byte by byte on the way.
+of OpenCV's time over ours in the same round; ours is the median of three runs. Times are
+those of the processor: other work beside it adds little. Results are compared byte by
+byte on the way.
 
 Without photos: those of SIFTMESH_TEST_DATA (../shared/data), or a drawn scene. Run it
 alone on the machine; pinned with `taskset -c 1` it is steadier.
@@ -66,9 +67,9 @@ def fitted(grey, size):
 def measure(tool, levels, picture, params, rounds):
     times = {name: [] for name in ["opencv", *levels]}
     for _ in range(rounds):
-        begin = time.perf_counter()
+        begin = time.process_time()
         theirs = cv2.fastNlMeansDenoising(picture, None, *params)
-        times["opencv"].append(time.perf_counter() - begin)
+        times["opencv"].append(time.process_time() - begin)
         for level in levels:
             ours, runs = tool.run(picture, *params, level, 1 if level == "scalar" else 3)
             times[level].append(statistics.median(runs))

@@ -2,10 +2,10 @@
  * nlm_tool.c - non-local means at any CPU level, for who wants to compare or to time it.
  *
  * Reads requests from standard input until its end: struct request, then the rows of the
- * picture without padding. Answers each with struct answer, `repeats` times in ns (u64,
- * one a run) and, unless `error` is set, the rows of the result. All in the machine's
- * byte order. bench/kernels.py and tests/integration/test_kernels.py speak this. It
- * trusts who started it; it is not part of the product.
+ * picture without padding. Answers each with struct answer, `repeats` processor times in
+ * ns (u64, one a run) and, unless `error` is set, the rows of the result. All in the
+ * machine's byte order. bench/kernels.py and tests/integration/test_kernels.py speak
+ * this. It trusts who started it; it is not part of the product.
  */
 #include "extractor/vision/kernels.h"
 
@@ -30,7 +30,7 @@ static uint64_t now_ns(void)
 {
     struct timespec t;
 
-    clock_gettime(CLOCK_MONOTONIC, &t);
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 

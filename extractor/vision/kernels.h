@@ -16,7 +16,7 @@
 
 /* Levels. A higher one of the same machine includes the lower ones. */
 enum vision_cpu {
-    VISION_CPU_AVX2 = 1u << 0,   /* AVX2 without FMA: that would change results */
+    VISION_CPU_AVX2 = 1u << 0,   /* and FMA, which only nlm_avx2.c uses: see there */
     VISION_CPU_AVX512 = 1u << 1, /* F, BW, CD, DQ, VL, VBMI and VNNI: Ice Lake, Zen 4 */
     VISION_CPU_NEON = 1u << 2    /* aarch64's base */
 };

@@ -1,7 +1,9 @@
 /*
  * nlm_avx2.c - nlm_lanes.inc with 8 lanes. A look-up in a register has 8 entries here, so
- * a weight is a product of floats: three digits of the distance. Compiled for its level;
- * called through the kernel table only.
+ * a weight is a product of floats: three digits of the distance. The last multiplication
+ * is fused with the addition that rounds; this is the only file with FMA, and it is named
+ * where meant, so that the compiler contracts nothing. Compiled for its level; called
+ * through the kernel table only.
  */
 #if defined(__x86_64__)
 
@@ -16,13 +18,12 @@ typedef __m256i vec;
 
 #define LANES         8
 #define PAIR_HALF_MAX 4
-#define TABLE_APART   1 /* the look-ups need all 16 registers */
 #define RUN_NAME      vision_nlm_u8_avx2
 
 struct table {
-    __m256 low, mid, top[2]; /* masked: top[1] is the factor of 8 only */
-    vec limit, bias;
-    bool masked;
+    __m256 low, mid, top[2]; /* with nine, top[1] is the factor of 8 only */
+    vec from;
+    int tops; /* values of the top digit: 8, 9 or 16 */
 };
 
 /* The same for wide: four digits of 3 bits, or five. */
@@ -54,11 +55,10 @@ static bool table_make(struct table *table, const struct vision_nlm_plan *plan)
     table->low = _mm256_loadu_ps(floats.digits.factor[0]);
     table->mid = _mm256_loadu_ps(floats.digits.factor[1]);
     table->top[0] = _mm256_loadu_ps(floats.digits.factor[2]);
-    table->top[1] = floats.masked ? _mm256_set1_ps(floats.digits.factor[2][8])
-                                  : _mm256_loadu_ps(floats.digits.factor[2] + 8);
-    table->masked = floats.masked;
-    table->limit = _mm256_set1_epi16((short)floats.limit);
-    table->bias = _mm256_set1_epi16((short)floats.bias);
+    table->top[1] = floats.tops == 9 ? _mm256_set1_ps(floats.digits.factor[2][8])
+                                     : _mm256_loadu_ps(floats.digits.factor[2] + 8);
+    table->tops = floats.tops;
+    table->from = _mm256_set1_epi16((short)floats.from);
     return true;
 }
 
@@ -121,20 +121,26 @@ static inline vec v_turn(vec a)
     return _mm256_or_si256(_mm256_slli_epi32(a, 16), _mm256_srli_epi32(a, 16));
 }
 
-/* Eight weights from their digits; look-ups ignore what is above the lowest three bits.
- * `sign`: NULL, or what has the top digit's fourth bit as its sign. */
+/* a * b rounded to an integer, half to even, below the exponent of 2^23. */
+static inline vec rounded_product(__m256 a, __m256 b)
+{
+    return _mm256_castps_si256(_mm256_fmadd_ps(a, b, _mm256_set1_ps(0x1p23f)));
+}
+
+/* Eight weights, in the low words, from their digits; look-ups ignore what is above the
+ * lowest three bits. `sign` has the top digit's fourth bit as its sign. */
 static inline __attribute__((always_inline)) vec
-eight_weights(const struct table *t, vec low, vec mid, vec high, const vec *sign)
+eight_weights(const struct table *t, vec low, vec mid, vec high, vec sign, const int tops)
 {
     const __m256 product = _mm256_mul_ps(_mm256_permutevar8x32_ps(t->low, low),
                                          _mm256_permutevar8x32_ps(t->mid, mid));
     __m256 top = _mm256_permutevar8x32_ps(t->top[0], high);
 
-    if (sign != NULL)
+    if (tops > 8)
         top = _mm256_blendv_ps(
-            top, t->masked ? t->top[1] : _mm256_permutevar8x32_ps(t->top[1], high),
-            _mm256_castsi256_ps(*sign));
-    return _mm256_cvtps_epi32(_mm256_mul_ps(product, top));
+            top, tops == 9 ? t->top[1] : _mm256_permutevar8x32_ps(t->top[1], high),
+            _mm256_castsi256_ps(sign));
+    return rounded_product(product, top);
 }
 
 /* A shift to the right of words: where look-ups and shifts fill their ports,
@@ -144,36 +150,78 @@ static inline __attribute__((always_inline)) vec words_right(vec a, const int by
     return _mm256_mulhi_epu16(a, _mm256_set1_epi16((short)(1 << (16 - by))));
 }
 
-/* The shift of a template of 3, 5, 7 and 9 pixels is 4, 5, 6 and 7; with 7, nine bits of
- * distance are left. Even words and odd words are looked up where they are. */
-static inline __attribute__((always_inline)) vec v_weights(const struct table *t, vec sum,
-                                                           const int half)
+/* `left` is what the table's `from` is above the sum. The shift of a template of 3, 5, 7
+ * and 9 pixels is 4, 5, 6 and 7; with 7, nine bits of distance are left. Even words and
+ * odd words are looked up where they are. */
+static inline __attribute__((always_inline)) vec
+sixteen_weights(const struct table *t, vec left, const int half, const int tops)
 {
     const int at = half + 3;
-    const vec clamped = _mm256_min_epu16(sum, t->limit);
-    const vec i = t->masked ? clamped : _mm256_add_epi16(clamped, t->bias);
-    const vec even_sign = _mm256_slli_epi32(i, 22 - at);
-    const vec odd_sign = at < 6 ? _mm256_slli_epi32(i, 6 - at) : i;
-    const vec even = eight_weights(t, words_right(i, at), words_right(i, at + 3),
-                                   words_right(i, at + 6), at < 7 ? &even_sign : NULL);
+    const vec index = words_right(left, at);
+    const vec even =
+        eight_weights(t, index, words_right(left, at + 3), words_right(left, at + 6),
+                      _mm256_slli_epi32(left, 22 - at), tops);
     const vec odd =
-        eight_weights(t, _mm256_srli_epi32(i, at + 16), _mm256_srli_epi32(i, at + 19),
-                      _mm256_srli_epi32(i, at + 22), at < 7 ? &odd_sign : NULL);
-
+        eight_weights(t, _mm256_srli_epi32(left, at + 16),
+                      _mm256_srli_epi32(left, at + 19), _mm256_srli_epi32(left, at + 22),
+                      at < 6 ? _mm256_slli_epi32(left, 6 - at) : left, tops);
     const vec weights = _mm256_blend_epi16(even, _mm256_slli_epi32(odd, 16), 0xAA);
 
-    return t->masked ? _mm256_and_si256(weights, _mm256_cmpeq_epi16(clamped, sum))
-                     : weights;
+    return _mm256_sign_epi16(weights, index); /* 0 where it is 0 */
+}
+
+static inline __attribute__((always_inline)) vec v_core(const struct table *t, vec sum)
+{
+    return _mm256_subs_epu16(t->from, sum);
+}
+
+static inline __attribute__((always_inline)) vec v_core_add(vec core, vec a)
+{
+    return _mm256_subs_epu16(core, a);
+}
+
+static inline __attribute__((always_inline)) vec v_weights_now(const struct table *t,
+                                                               vec core, const int half)
+{
+    (void)t;
+    (void)half;
+    return core; /* the look-ups need all 16 registers */
+}
+
+static inline __attribute__((always_inline)) void
+weights_of(const struct table *table, vec *row, int n, const int half, const int tops)
+{
+    const struct table t = *table;
+
+    for (int k = 0; k < n; k += 2) {
+        row[k] = sixteen_weights(&t, row[k], half, tops);
+        row[k + 1] = sixteen_weights(&t, row[k + 1], half, tops);
+    }
+}
+
+static inline __attribute__((always_inline)) void
+v_weights_later(const struct table *t, vec *row, int n, const int half)
+{
+    if (t->tops == 8)
+        weights_of(t, row, n, half, 8);
+    else if (t->tops == 9)
+        weights_of(t, row, n, half, 9);
+    else
+        weights_of(t, row, n, half, 16);
 }
 
 static inline vec v_wide_weights(const struct wide_table *t, vec i)
 {
     __m256 product = _mm256_permutevar8x32_ps(t->digit[0], i);
 
-    for (int d = 1; d < (t->five ? 5 : 4); d++)
+    const int last = t->five ? 4 : 3;
+    for (int d = 1; d < last; d++)
         product = _mm256_mul_ps(
             product, _mm256_permutevar8x32_ps(t->digit[d], _mm256_srli_epi32(i, 3 * d)));
-    return _mm256_and_si256(_mm256_cvtps_epi32(product), _mm256_cmpgt_epi32(t->end, i));
+    const vec weights = rounded_product(
+        product,
+        _mm256_permutevar8x32_ps(t->digit[last], _mm256_srli_epi32(i, 3 * last)));
+    return _mm256_and_si256(weights, _mm256_cmpgt_epi32(t->end, i));
 }
 
 /* Four bytes from `from` in lane 0, from `from` + stride in lane 1, ... */

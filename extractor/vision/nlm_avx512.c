@@ -16,7 +16,6 @@ typedef __m512i vec;
 
 #define LANES         16
 #define PAIR_HALF_MAX 4
-#define TABLE_APART   0 /* all fits into 32 registers */
 #define RUN_NAME      vision_nlm_u8_avx512
 
 struct table {
@@ -117,7 +116,7 @@ static inline vec v_turn(vec a)
 }
 
 /* The shift of a template of 3, 5, 7 and 9 pixels is 4, 5, 6 and 7. */
-static inline vec v_weights(const struct table *t, vec sum, const int half)
+static inline vec v_weights_now(const struct table *t, vec sum, const int half)
 {
     const unsigned shift = (unsigned)half + 3;
     const vec i = _mm512_srli_epi16(sum, shift), row = _mm512_srli_epi16(sum, shift + 6);
@@ -131,15 +130,37 @@ static inline vec v_weights(const struct table *t, vec sum, const int half)
                                   _mm512_and_si512(fix, _mm512_set1_epi16(1)));
 }
 
+static inline vec v_core(const struct table *t, vec sum)
+{
+    (void)t;
+    return sum;
+}
+
+static inline vec v_core_add(vec core, vec a)
+{
+    return v_add_sat(core, a);
+}
+
+/* All fits into 32 registers. */
+static inline void v_weights_later(const struct table *t, vec *row, int n, const int half)
+{
+    (void)t;
+    (void)row;
+    (void)n;
+    (void)half;
+}
+
 static inline vec v_wide_weights(const struct wide_table *t, vec i)
 {
     __m512 product = _mm512_permutex2var_ps(t->digit[0][0], i, t->digit[0][1]);
 
-    for (unsigned d = 1; d < 3; d++)
-        product = _mm512_mul_ps(
-            product, _mm512_permutex2var_ps(t->digit[d][0], _mm512_srli_epi32(i, 5 * d),
-                                            t->digit[d][1]));
-    return _mm512_maskz_cvtps_epi32(_mm512_cmplt_epi32_mask(i, t->end), product);
+    product = _mm512_mul_ps(
+        product,
+        _mm512_permutex2var_ps(t->digit[1][0], _mm512_srli_epi32(i, 5), t->digit[1][1]));
+    const __m512 top =
+        _mm512_permutex2var_ps(t->digit[2][0], _mm512_srli_epi32(i, 10), t->digit[2][1]);
+    return _mm512_castps_si512(_mm512_maskz_fmadd_ps(
+        _mm512_cmplt_epi32_mask(i, t->end), product, top, _mm512_set1_ps(0x1p23f)));
 }
 
 /* Four bytes from `from` in lane 0, from `from` + stride in lane 1, ... */

@@ -8,19 +8,22 @@ static int divide_up(int value, int by)
 }
 
 void vision_nlm_cut_make(struct vision_nlm_cut *cut, const struct vision_nlm_plan *plan,
-                         const struct vision_image *src, int lanes, size_t rest_bytes)
+                         const struct vision_image *src, struct vision_nlm_lanes lanes,
+                         size_t rest_bytes)
 {
     const int width = (int)src->width_px, height = (int)src->height_px;
     const int r = plan->search_half, t = plan->template_half;
-    const int strips = divide_up(width, VISION_NLM_STRIP_MAX_PX - 2 * r);
+    const int strips = divide_up(width, VISION_NLM_STRIP_MAX_PX - 2 * lanes.margin);
 
     cut->w = divide_up(width, strips);
-    cut->lane_px = divide_up(divide_up(cut->w + 2 * r, lanes), 2) * 2;
+    cut->lane_px = divide_up(cut->w + 2 * lanes.margin, lanes.count * 2) * 2;
+    if (cut->lane_px < lanes.min_px)
+        cut->lane_px = lanes.min_px;
     cut->columns = cut->lane_px + 2 * r + 2 * t;
     cut->sum_columns = cut->lane_px + 2 * r;
     cut->weights_rows = cut->lane_px + 4;
 
-    const size_t vector = (size_t)lanes * 4, margins = 2 * (size_t)(r + t) + 1;
+    const size_t vector = (size_t)lanes.count * 4, margins = 2 * (size_t)(r + t) + 1;
     const size_t copy_row = (size_t)cut->columns * vector;
     const size_t sums_row = (size_t)cut->sum_columns * vector * 2;
     int rows = (int)((rest_bytes - margins * copy_row) / (copy_row + sums_row));

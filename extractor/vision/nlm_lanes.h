@@ -21,10 +21,17 @@ struct vision_nlm_cut {
     int weights_rows; /* vectors in a row of weights, with a guard at either end */
 };
 
+struct vision_nlm_lanes {
+    int count;
+    int min_px; /* columns a lane has at least; even */
+    int margin; /* columns of a strip at either side of those it is for */
+};
+
 /* `rest_bytes` are for the copy and for the sums, of which a band can have as many rows
  * as fit. */
 void vision_nlm_cut_make(struct vision_nlm_cut *cut, const struct vision_nlm_plan *plan,
-                         const struct vision_image *src, int lanes, size_t rest_bytes);
+                         const struct vision_image *src, struct vision_nlm_lanes lanes,
+                         size_t rest_bytes);
 
 /* Columns x to x + count - 1 of row y of the mirrored picture. */
 void vision_nlm_mirrored_row(uint8_t *to, const struct vision_image *src, int x, int y,

@@ -16,7 +16,6 @@ typedef uint32x4_t vec;
 
 #define LANES         4
 #define PAIR_HALF_MAX 4
-#define TABLE_APART   1 /* the tables need 18 of 32 registers */
 #define RUN_NAME      vision_nlm_u8_neon
 
 struct table {
@@ -164,8 +163,8 @@ static inline uint16x8_t multiply_high(uint16x8_t a, uint16x8_t b)
 }
 
 /* The shift of a template of 3, 5, 7 and 9 pixels is 4, 5, 6 and 7. */
-static inline __attribute__((always_inline)) vec v_weights(const struct table *t, vec sum,
-                                                           const int half)
+static inline __attribute__((always_inline)) vec four_weights(const struct table *t,
+                                                              vec sum, const int half)
 {
     const int16x8_t by = vdupq_n_s16((int16_t) - (half + 3));
     const uint16x8_t distance = vshlq_u16(words(sum), by);
@@ -178,6 +177,31 @@ static inline __attribute__((always_inline)) vec v_weights(const struct table *t
     const uint16x8_t weight = vaddq_u16(product, vandq_u16(fix, vdupq_n_u16(1)));
 
     return lanes(vandq_u16(weight, vcltq_u16(words(sum), t->limit)));
+}
+
+static inline vec v_core(const struct table *t, vec sum)
+{
+    (void)t;
+    return sum;
+}
+
+static inline vec v_core_add(vec core, vec a)
+{
+    return v_add_sat(core, a);
+}
+
+static inline vec v_weights_now(const struct table *t, vec core, const int half)
+{
+    (void)t;
+    (void)half;
+    return core; /* the tables need 18 of 32 registers */
+}
+
+static inline __attribute__((always_inline)) void
+v_weights_later(const struct table *t, vec *row, int n, const int half)
+{
+    for (int k = 0; k < n; k++)
+        row[k] = four_weights(t, row[k], half);
 }
 
 static inline vec v_wide_weights(const struct wide_table *t, vec i)

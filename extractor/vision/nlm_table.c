@@ -71,10 +71,15 @@ bool vision_nlm_words_make(struct vision_nlm_words *words,
 
 /* ---- floats ---- */
 
-/* The factors of entry i. */
-static void factors_of(struct vision_nlm_digits *digits, unsigned i, float **factors)
+/* The index of a distance. */
+static unsigned index_of(const struct vision_nlm_digits *digits, unsigned distance)
 {
-    unsigned rest = i + digits->bias;
+    return digits->reversed ? digits->entries - distance : distance;
+}
+
+static void factors_of(struct vision_nlm_digits *digits, unsigned index, float **factors)
+{
+    unsigned rest = index;
 
     for (unsigned d = 0; d < digits->count; d++) {
         factors[d] = &digits->factor[d][rest % (1u << digits->bits[d])];
@@ -82,35 +87,37 @@ static void factors_of(struct vision_nlm_digits *digits, unsigned i, float **fac
     }
 }
 
-/* In the order of the kernels, for floats round at every step. */
-static float product_of(float *const *factors, unsigned count)
+/* In the order of the kernels, for floats round at every step. A product of two is exact
+ * in a double. */
+static uint32_t product_of(float *const *factors, unsigned count)
 {
     float product = *factors[0];
 
-    for (unsigned d = 1; d < count; d++)
+    for (unsigned d = 1; d < count - 1; d++)
         product *= *factors[d];
-    return nearbyintf(product);
+    return (uint32_t)nearbyint((double)product * (double)*factors[count - 1]);
 }
 
-/* Entries with the value `value` in the bits `mask` of j; all when both are 0. */
+/* Entries with the value `value` in the bits `mask` of the index; all when both are 0. */
 struct subset {
     unsigned mask, value;
 };
 
-/* The number of wrong entries of a subset, and one of them. */
+/* The number of wrong entries of a subset, and the index of one of them. */
 static unsigned wrong_entries(struct vision_nlm_digits *digits,
                               const struct vision_nlm_plan *plan, struct subset of,
                               unsigned *which)
 {
-    float *factors[VISION_NLM_DIGITS_MAX];
+    float *factors[VISION_NLM_DIGITS_MAX] = {NULL};
     unsigned wrong = 0;
 
     for (unsigned i = 0; i < digits->entries; i++) {
-        if (((i + digits->bias) & of.mask) != of.value)
+        const unsigned index = index_of(digits, i);
+        if ((index & of.mask) != of.value)
             continue;
-        factors_of(digits, i, factors);
-        if (product_of(factors, digits->count) != (float)plan->weight[i]) {
-            *which = i;
+        factors_of(digits, index, factors);
+        if (product_of(factors, digits->count) != plan->weight[i]) {
+            *which = index;
             wrong++;
         }
     }
@@ -123,14 +130,15 @@ static unsigned wrong_entries(struct vision_nlm_digits *digits,
 static bool nudge(struct vision_nlm_digits *digits, const struct vision_nlm_plan *plan,
                   unsigned which)
 {
-    float *factors[VISION_NLM_DIGITS_MAX];
+    float *factors[VISION_NLM_DIGITS_MAX] = {NULL};
     unsigned ignored, mask;
 
     factors_of(digits, which, factors);
-    const bool low = product_of(factors, digits->count) < (float)plan->weight[which];
+    const bool low = product_of(factors, digits->count) <
+                     plan->weight[digits->reversed ? digits->entries - which : which];
     for (unsigned d = 0, at = 0; d < digits->count; at += digits->bits[d++]) {
         mask = ((1u << digits->bits[d]) - 1) << at;
-        const struct subset same = {mask, (which + digits->bias) & mask};
+        const struct subset same = {mask, which & mask};
         const unsigned wrong = wrong_entries(digits, plan, same, &ignored);
         const float before = *factors[d];
         for (int ulp = 0; ulp < NUDGE_ULPS_MAX; ulp++) {
@@ -143,19 +151,21 @@ static bool nudge(struct vision_nlm_digits *digits, const struct vision_nlm_plan
     return false;
 }
 
-/* Set bits, count, bias and entries before. Factors of what is past the last weight are
- * 0. */
+/* Set bits, count, entries and reversed before. Factors of what is past the last index
+ * are 0. */
 static bool digits_fill(struct vision_nlm_digits *digits,
                         const struct vision_nlm_plan *plan)
 {
-    const unsigned end = (unsigned)plan->weight_last + digits->bias;
+    const double decay = digits->reversed ? -plan->decay : plan->decay;
+    const double first =
+        digits->reversed ? plan->one * exp(decay * (double)digits->entries) : plan->one;
     unsigned at = 0;
 
     for (unsigned d = 0; d < digits->count; at += digits->bits[d++])
-        for (unsigned i = 0; i < 1u << digits->bits[d] && i << at < end; i++) {
-            const bool top = d == digits->count - 1;
-            const double j = (double)(i << at) - (top ? digits->bias : 0);
-            digits->factor[d][i] = (float)((top ? plan->one : 1) * exp(-plan->decay * j));
+        for (unsigned i = 0; i < 1u << digits->bits[d] && i << at <= digits->entries;
+             i++) {
+            const double scale = d == digits->count - 1 ? first : 1;
+            digits->factor[d][i] = (float)(scale * exp(-decay * (double)(i << at)));
         }
     for (;;) { /* every turn leaves fewer wrong */
         unsigned which = 0;
@@ -185,7 +195,7 @@ static void floats_of_one_digit(struct vision_nlm_floats *floats,
                                 const struct vision_nlm_plan *plan)
 {
     for (unsigned i = 0; i < plan->weight_last; i++)
-        floats->digits.factor[0][i] = (float)plan->weight[i];
+        floats->digits.factor[0][plan->weight_last - i] = (float)plan->weight[i];
     floats->digits.factor[1][0] = floats->digits.factor[2][0] = 1;
 }
 
@@ -195,20 +205,16 @@ bool vision_nlm_floats_make(struct vision_nlm_floats *floats,
     if (!fits(plan))
         return false;
 
-    const unsigned last = (unsigned)plan->weight_last, rows = (last + 63) / 64;
-    const bool masked = last >= 8 && rows <= 9;
-    const unsigned bias = last < 8 || masked ? 0 : rows * 64 - last;
+    const unsigned last = (unsigned)plan->weight_last;
     *floats = (struct vision_nlm_floats){
-        .digits = {.bits = {3, 3, 4}, .count = 3, .bias = bias},
-        .limit = (uint16_t)((last << plan->shift) - masked),
-        .bias = (uint16_t)(bias << plan->shift),
-        .masked = masked};
+        .digits = {.bits = {3, 3, 4}, .count = 3, .entries = last, .reversed = true},
+        .from = (uint16_t)(((last + 1) << plan->shift) - 1),
+        .tops = last < 8 * 64   ? 8
+                : last < 9 * 64 ? 9
+                                : 16};
     if (last < 8) {
         floats_of_one_digit(floats, plan);
         return true;
     }
-    if (!masked && (rows >= 16 || rows * 64 << plan->shift > UINT16_MAX))
-        return false; /* no room for the row that weighs nothing */
-    floats->digits.entries = last + !masked;
     return digits_fill(&floats->digits, plan);
 }

@@ -28,27 +28,28 @@ struct vision_nlm_words {
 };
 
 /*
- * In floats: the weight at distance i is the product of one factor for each digit of
- * j = i + bias, from the lowest digit up, rounded at every step and at last to an
- * integer, half to even. Digit d has bits[d] bits.
+ * In floats: the weight at an index is the product of one factor for each of its digits,
+ * from the lowest up, rounded at every step but the last, and that one to an integer,
+ * half to even, as a fused addition of 2^23 does. Digit d has bits[d] bits. The index is
+ * the distance, or, reversed, `entries` less the distance.
  */
 #define VISION_NLM_DIGITS_MAX 5
 struct vision_nlm_digits {
     _Alignas(64) float factor[VISION_NLM_DIGITS_MAX][32];
     unsigned bits[VISION_NLM_DIGITS_MAX], count;
-    unsigned bias, entries; /* exact for i below `entries` */
+    unsigned entries; /* exact for distances below it: those with a weight */
+    bool reversed;
 };
 
 /*
- * Three digits of 3, 3 and 4 bits for pairs: j = (min(sum, limit) + bias) >> plan->shift.
- * The bias moves the cut-off to a multiple of 64, so that the highest factor can be 0
- * from there on. Where the highest digit is 8 at most, it is cheaper to have no bias and
- * to mask: the weight is 0 where sum > limit.
+ * Three digits of 3, 3 and 4 bits for pairs. The index is max(from - sum, 0) >>
+ * plan->shift: reversed, so that one subtraction that saturates leaves 0 for all that
+ * weighs nothing. What the factors give for 0 means nothing.
  */
 struct vision_nlm_floats {
     struct vision_nlm_digits digits;
-    uint16_t limit, bias; /* of sums of squares */
-    bool masked;
+    uint16_t from; /* a sum of squares */
+    int tops;      /* values that the highest digit can have: 8, 9 or 16 */
 };
 
 /* True when made. */
