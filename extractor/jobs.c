@@ -124,12 +124,20 @@ void extractor_jobs_add(struct extractor_jobs *jobs, struct mesh_msg *msg)
     extractor_wake(extractor);
 }
 
+static void slot_stop(struct extractor_task *job, uint64_t now_us)
+{
+    extractor_slots_cancel(job->slot);
+    job->stop_us = now_us;
+    /* After the flag, so that no step counts that was done before it could be seen. */
+    job->stop_progress = atomic_load(&job->slot->process.page->control.progress);
+}
+
 static void job_stop(struct extractor *extractor, struct extractor_task *job,
                      enum extractor_fate fate)
 {
     job->fate = fate;
     if (job->slot != NULL)
-        extractor_slots_cancel(job->slot);
+        slot_stop(job, service_now_us(extractor->service));
     else if (fate == EXTRACTOR_FATE_EXPIRED)
         extractor_task_expire(extractor, job, false);
     else

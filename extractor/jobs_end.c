@@ -236,13 +236,25 @@ void extractor_jobs_on_started(struct extractor_slot *slot, void *arg)
     extractor_send(jobs->extractor, &envelope, &start, NULL);
 }
 
+static void observe_stop(struct extractor *extractor, const struct extractor_slot *slot,
+                         const struct extractor_task *job)
+{
+    uint32_t progress = atomic_load(&slot->process.page->control.progress);
+
+    if (job->stop_us == 0)
+        return;
+    extractor->metrics->stop_steps += progress - job->stop_progress;
+    metrics_observe(&extractor->metrics->stop,
+                    service_now_us(extractor->service) - job->stop_us);
+}
+
 void extractor_jobs_on_answer(struct extractor_slot *slot, void *handle,
                               const struct extractor_slotwire *message, int fd, void *arg)
 {
     struct extractor *extractor = ((struct extractor_jobs *)arg)->extractor;
     struct extractor_task *job = handle;
-    (void)slot;
 
+    observe_stop(extractor, slot, job);
     if (message->kind == EXTRACTOR_SLOT_DONE)
         job_done(extractor, job, &message->result, fd); /* in time or not: it is there */
     else if (job->fate == EXTRACTOR_FATE_EXPIRED)

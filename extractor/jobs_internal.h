@@ -25,6 +25,8 @@ struct extractor_task {
     enum extractor_fate fate;
     uint64_t received_us, deadline_us, progress_us;
     uint32_t progress;
+    uint64_t stop_us;       /* when its slot was told to stop */
+    uint32_t stop_progress; /* and how far it was */
 };
 
 struct extractor_jobs {

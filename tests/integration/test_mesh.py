@@ -169,22 +169,6 @@ def test_sigterm_under_load_loses_no_accepted_request(mesh, name):
     assert answers == [200] * len(pictures)
 
 
-def test_a_client_that_leaves_cancels_its_job(mesh):
-    mesh.start(extractor={"slots": 1})
-    picture = encoded(".png", seed=150, **LARGE)
-    s = socket.create_connection(("127.0.0.1", mesh.port()), timeout=60)
-    s.sendall(f"POST {SLOW} HTTP/1.1\r\nHost: x\r\n".encode()
-              + b"Content-Length: %d\r\n\r\n" % len(picture) + picture)
-    until(lambda: mesh.status()["services"]["extract"]["running"] == 1, "the job runs")
-    slot = mesh.slot_pids()
-    s.close()
-    until(lambda: mesh.status()["services"]["extract"]["running"] == 0, "the job was cancelled",
-          5)
-    assert mesh.slot_pids() == slot, "the slot ended the job by itself, it was not killed"
-    until(lambda: mesh.counter("monitor", "siftmesh_extractor_jobs_aborted_total") == 1,
-          "the abort is counted")
-
-
 def resident_bytes(pids):
     total = 0
     for pid in pids:
