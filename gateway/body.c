@@ -132,8 +132,8 @@ void gateway_body_free(struct gateway_body *body)
 
 int gateway_body_wrap(struct gateway_body *body, zmq_msg_t *out)
 {
-    if (mesh_payload_wrap(out, body->bytes, body->size, release,
-                          block_of(body->bytes)) < 0)
+    if (mesh_payload_wrap(out, body->bytes, body->size, release, block_of(body->bytes)) <
+        0)
         return -ENOMEM;
     *body = (struct gateway_body){0};
     return 0;

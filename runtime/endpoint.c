@@ -468,8 +468,9 @@ void mesh_payload_take(struct mesh_msg *msg, zmq_msg_t *out)
 }
 
 #ifdef __SANITIZE_THREAD__
-/* ThreadSanitizer does not see that libzmq, which it did not compile, hands a message from
- * one thread to the other: it is told here, and so checks what release() does beside. */
+/* ThreadSanitizer does not see that libzmq, which it did not compile, hands a message
+ * from one thread to the other: it is told here, and so checks what release() does
+ * beside. */
 #include <sanitizer/tsan_interface.h>
 
 struct handed {
