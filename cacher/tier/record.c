@@ -3,6 +3,7 @@
 #include "proto/bytes.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <string.h>
 #include <zlib.h>
 
@@ -54,10 +55,23 @@ size_t cacher_record_encode_prefix(const struct cacher_record *record, uint8_t *
     return (size_t)(at - out);
 }
 
+static bool has_head(const uint8_t *bytes, size_t size)
+{
+    return size >= CACHER_RECORD_HEAD_BYTES && memcmp(bytes, magic, sizeof magic) == 0 &&
+           proto_get_u16(bytes + 4) == VERSION && proto_get_u16(bytes + 6) == 0;
+}
+
+int cacher_record_created(const uint8_t *bytes, size_t size, uint64_t *created_s)
+{
+    if (!has_head(bytes, size))
+        return -EPROTO;
+    *created_s = proto_get_u64(bytes + 8);
+    return 0;
+}
+
 int cacher_record_decode(const uint8_t *bytes, size_t size, struct cacher_record *record)
 {
-    if (size < CACHER_RECORD_HEAD_BYTES || memcmp(bytes, magic, sizeof magic) != 0 ||
-        proto_get_u16(bytes + 4) != VERSION || proto_get_u16(bytes + 6) != 0)
+    if (!has_head(bytes, size))
         return -EPROTO;
     *record = (struct cacher_record){.created_s = proto_get_u64(bytes + 8),
                                      .width_px = proto_get_u32(bytes + 48),

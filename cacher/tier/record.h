@@ -55,5 +55,7 @@ size_t cacher_record_encode_prefix(const struct cacher_record *record, uint8_t *
  * version, a sum that does not match, lengths over their bounds, tags that
  * proto_tags_check() refuses. */
 int cacher_record_decode(const uint8_t *bytes, size_t size, struct cacher_record *record);
+/* When it was created, from its head alone; the sum is not looked at. 0 or -EPROTO. */
+int cacher_record_created(const uint8_t *bytes, size_t size, uint64_t *created_s);
 
 #endif
