@@ -92,17 +92,15 @@ int proto_envelope_decode(const void *bytes, size_t size, struct proto_envelope 
         return -EPROTO;
 
     struct proto_envelope envelope = read_all(in);
-    if (in[AT_VERSION] != PROTO_VERSION) {
-        /* Magic, version, verb and request keep their places in every version. */
-        *out =
-            (struct proto_envelope){.verb = envelope.verb, .request = envelope.request};
-        return -EPROTONOSUPPORT;
+    bool known = verb_is_known(envelope.verb) && proto_status_is_known(envelope.status) &&
+                 envelope.priority < PROTO_PRIORITIES;
+    if (in[AT_VERSION] == PROTO_VERSION && known) {
+        *out = envelope;
+        return 0;
     }
-    if (!verb_is_known(envelope.verb) || !proto_status_is_known(envelope.status) ||
-        envelope.priority >= PROTO_PRIORITIES)
-        return -EPROTO;
-    *out = envelope;
-    return 0;
+    /* Magic, version, verb and request keep their places in every version. */
+    *out = (struct proto_envelope){.verb = envelope.verb, .request = envelope.request};
+    return in[AT_VERSION] == PROTO_VERSION ? -EPROTO : -EPROTONOSUPPORT;
 }
 
 void proto_id_hex(const struct proto_id *id, char out[2 * PROTO_ID_BYTES + 1])

@@ -51,8 +51,9 @@ void proto_envelope_encode(const struct proto_envelope *envelope,
 
 /*
  * Read a header from a peer. 0; -EPROTO for a wrong size or magic, an unknown verb,
- * status or priority; -EPROTONOSUPPORT for another version (then only `out->verb` and
- * `out->request` are filled, to answer with).
+ * status or priority; -EPROTONOSUPPORT for another version. Where the size and the magic
+ * are right, an error leaves `out->verb` and `out->request` to answer with, and the rest
+ * zero; else `out` is as it was.
  */
 int proto_envelope_decode(const void *bytes, size_t size, struct proto_envelope *out);
 

@@ -22,6 +22,9 @@
 #define RECONNECT_MS         50
 #define RECONNECT_MAX_MS     1000
 #define KEEPALIVE_IDLE_S     30
+#define BACKLOG                                                                          \
+    1024 /* connections not yet accepted; all clients come at once                       \
+            after a restart */
 
 struct frames {
     zmq_msg_t header, body;
@@ -219,6 +222,7 @@ static int set_options(struct endpoint *endpoint, const char *routing_id, int hw
     err = err ? err : set_int(s, ZMQ_TCP_KEEPALIVE, 1);
     err = err ? err : set_int(s, ZMQ_TCP_KEEPALIVE_IDLE, KEEPALIVE_IDLE_S);
     err = err ? err : set_int(s, ZMQ_IPV6, 1);
+    err = err ? err : set_int(s, ZMQ_BACKLOG, BACKLOG);
     if (err == 0 && zmq_setsockopt(s, ZMQ_MAXMSGSIZE, &largest, sizeof largest) < 0)
         err = -zmq_errno();
     if (endpoint->kind == ENDPOINT_ROUTER)
