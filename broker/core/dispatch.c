@@ -69,7 +69,7 @@ static bool may_take(const struct broker_core *core,
                      const struct broker_core_worker *worker,
                      const struct broker_core_job *job)
 {
-    if (worker->leaving || worker->credit == 0)
+    if (worker->leaving || worker->credit == 0 || (worker->doubted && worker->jobs > 0))
         return false;
     if (worker->slots_max > 0) {
         if (service->running + service->aborting >= service->target ||
@@ -85,7 +85,8 @@ static bool may_take(const struct broker_core *core,
            worker->bytes + job->bytes <= worker->credit_bytes;
 }
 
-/* Not where it was tried, then most credit, then longest unused. */
+/* Not where it was tried, then not who let a START time pass, whatever credit it claims;
+ * then most credit, then longest unused. */
 static bool better(const struct broker_core_worker *a, const struct broker_core_worker *b,
                    const struct broker_core_job *job)
 {
@@ -93,6 +94,8 @@ static bool better(const struct broker_core_worker *a, const struct broker_core_
 
     if (a_tried != b_tried)
         return b_tried;
+    if (a->doubted != b->doubted)
+        return b->doubted;
     if (a->credit != b->credit)
         return a->credit > b->credit;
     return a->used < b->used;

@@ -386,6 +386,7 @@ void broker_core_job_due(struct broker_core *core, struct broker_core_job *job,
         core->counters.start_timeouts++;
         /* JOB was lost, or the worker hangs: its credit is not what we think. */
         core->workers[worker].credit = 0;
+        core->workers[worker].doubted = true;
         broker_core_job_retry(core, job, PROTO_STATUS_WORKER_LOST,
                               "no worker began the job", now_us);
     } else {

@@ -58,6 +58,7 @@ struct broker_core_worker {
     uint64_t bytes, used, heard_us;
     uint64_t aborting_until_us;  /* when `aborting` is forgotten */
     uint64_t aborting_cost;      /* of all since the last time there was none */
+    bool doubted;                /* let a START time pass, and has begun nothing since */
     struct broker_core_link all; /* its jobs */
     struct broker_core_link of_service;
     struct broker_core_timer timer;

@@ -137,8 +137,9 @@ static int current(struct broker_core *core, uint32_t index, const struct proto_
     return -EPERM;
 }
 
-static void begun(struct broker_core_job *job, uint64_t now_us)
+static void begun(struct broker_core *core, struct broker_core_job *job, uint64_t now_us)
 {
+    core->workers[job->worker].doubted = false;
     if (job->state == BROKER_CORE_JOB_SENT) {
         job->state = BROKER_CORE_JOB_RUNNING;
         job->started_us = now_us;
@@ -154,8 +155,11 @@ int broker_core_progress(struct broker_core *core, uint32_t worker,
 
     if (err < 0)
         return err;
-    begun(job, now_us);
+    bool doubted = core->workers[worker].doubted;
+    begun(core, job, now_us);
     broker_core_job_arm(core, job);
+    if (doubted)
+        broker_core_dispatch(core, now_us); /* it may have more than one job again */
     return 0;
 }
 
@@ -175,6 +179,7 @@ int broker_core_done(struct broker_core *core, uint32_t worker, const struct pro
         return err;
     if (status >= PROTO_STATUS_COUNT)
         status = PROTO_STATUS_INTERNAL;
+    begun(core, job, now_us);
     broker_core_quarantine_clear(core, job);
     broker_core_service_learn(&core->services[job->service], now_us);
     broker_core_job_loosen(core, job, false, now_us);

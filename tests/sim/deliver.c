@@ -80,6 +80,8 @@ static void deliver_answer(struct world *world, uint32_t handle, uint32_t verb,
                  attempt, err, record != NULL);
     if (record == NULL)
         return;
+    if (verb != PROTO_FAIL)
+        shadow->workers[handle].doubted = false;
     if (verb == PROTO_START || verb == PROTO_PROGRESS) {
         if (record->place == SIM_SENT)
             record->started_us = now_us;

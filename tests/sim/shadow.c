@@ -228,7 +228,8 @@ static bool could_take(const struct sim_shadow *shadow, uint32_t index,
     struct broker_core_worker_view view;
 
     if (!worker->open || worker->leaving || worker->service != record->service ||
-        worker->credit == 0 || !broker_core_worker(shadow->core, index, &view))
+        worker->credit == 0 || (worker->doubted && worker->jobs > 0) ||
+        !broker_core_worker(shadow->core, index, &view))
         return false;
     if (worker->slots_max > 0 && worker->jobs + view.aborting >= worker->slots)
         return false;
@@ -256,12 +257,20 @@ static void check_order(struct sim_shadow *shadow, const struct sim_record *reco
 static void check_choice(struct sim_shadow *shadow, const struct sim_record *record,
                          uint32_t chosen)
 {
-    if (record->tried != shadow->workers[chosen].session)
-        return;
-    for (uint32_t i = 0; i < SIM_WORKERS; i++)
-        MUST(i == chosen || !could_take(shadow, i, record),
+    bool again = record->tried == shadow->workers[chosen].session;
+    bool doubted = shadow->workers[chosen].doubted;
+
+    for (uint32_t i = 0; i < SIM_WORKERS && (again || doubted); i++) {
+        const struct sim_worker *other = &shadow->workers[i];
+        if (i == chosen || !could_take(shadow, i, record))
+            continue;
+        MUST(!again || record->tried == other->session,
              "request %u went back to worker %u, but %u was free", record->index, chosen,
              i);
+        MUST(!doubted || other->doubted || (!again && record->tried == other->session),
+             "request %u went to worker %u, which is doubted, but %u was free",
+             record->index, chosen, i);
+    }
 }
 
 static void dispatched(struct sim_shadow *shadow, const struct broker_core_action *action)
@@ -325,8 +334,10 @@ static void aborted(struct sim_shadow *shadow, const struct broker_core_action *
     /* START did not come: the credit is not what was thought. */
     if (shadow->ticking && shadow->client_open[record->client] &&
         record->place == SIM_SENT && shadow->now_us < record->deadline_us &&
-        shadow->now_us >= record->sent_us + shadow->limits.start_us)
+        shadow->now_us >= record->sent_us + shadow->limits.start_us) {
         shadow->workers[action->peer].credit = 0;
+        shadow->workers[action->peer].doubted = true;
+    }
     if (shadow->workers[action->peer].slots_max > 0)
         record_abort(shadow, &shadow->workers[action->peer], record);
     sim_shadow_off_worker(shadow, record);

@@ -81,6 +81,7 @@ struct sim_key {
 
 struct sim_worker {
     bool open, leaving;
+    bool doubted; /* let a START time pass, and began nothing since */
     uint32_t service;
     uint64_t session, slots_offered, slots_max, credit_bytes, credit, slots;
     uint32_t jobs;

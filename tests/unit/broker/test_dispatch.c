@@ -53,6 +53,35 @@ static void the_worker_with_most_credit_is_chosen_then_the_longest_unused(void *
     close_core(&f);
 }
 
+static void who_lets_a_start_time_pass_is_the_last_choice_until_it_begins(void **state)
+{
+    struct fixture f;
+    (void)state;
+    prepare(&f);
+    open_core(&f);
+    hello(&f, 0);
+    enlist(&f, 0, 4, 4);
+    ready(&f, 0, 4, 4);
+    submit(&f, 0);
+    pass(&f, f.limits.start_us); /* no START; it says READY all the same */
+    clear(&f);
+    ready(&f, 0, 900, 900);
+    assert_int_equal(count_of(&f, BROKER_CORE_JOB), 1); /* alone: it gets the job again */
+    submit(&f, 1);
+    assert_int_equal(count_of(&f, BROKER_CORE_JOB), 1); /* but only one at a time */
+    enlist(&f, 1, 2, 2);
+    ready(&f, 1, 2, 2);
+    submit(&f, 2);
+    assert_int_equal(nth(&f, BROKER_CORE_JOB, 1)->peer, 1);
+    assert_int_equal(nth(&f, BROKER_CORE_JOB, 2)->peer, 1); /* 900 claimed, 1 is left */
+    submit(&f, 3);
+    assert_int_equal(count_of(&f, BROKER_CORE_JOB), 3);
+    /* It begins: what waited comes at once, and it is as good as anybody. */
+    assert_int_equal(start(&f, nth(&f, BROKER_CORE_JOB, 0)), 0);
+    assert_int_equal(nth(&f, BROKER_CORE_JOB, 3)->peer, 0);
+    close_core(&f);
+}
+
 static void a_second_attempt_uses_the_same_worker_only_when_alone(void **state)
 {
     struct fixture f;
@@ -433,6 +462,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(higher_priorities_go_first_and_the_batch_lane_gets_its_share),
         cmocka_unit_test(the_worker_with_most_credit_is_chosen_then_the_longest_unused),
+        cmocka_unit_test(who_lets_a_start_time_pass_is_the_last_choice_until_it_begins),
         cmocka_unit_test(a_second_attempt_uses_the_same_worker_only_when_alone),
         cmocka_unit_test(a_late_clock_lets_no_expired_job_through),
         cmocka_unit_test(retry_after_follows_the_rate_at_which_jobs_end),
