@@ -7,14 +7,16 @@ from tests.harness.mesh import SLOWNESS
 
 class Raw:
     """A connection to 127.0.0.1:`port`. Answers are read one after the other, so
-    pipelined ones are told apart."""
+    pipelined ones are told apart. `tls`: see proxy.py."""
 
-    def __init__(self, port, seconds=20.0, receive_bytes=0):
+    def __init__(self, port, seconds=20.0, receive_bytes=0, tls=None):
         self.socket = socket.socket()
         if receive_bytes:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
         self.socket.settimeout(seconds * SLOWNESS)
         self.socket.connect(("127.0.0.1", port))
+        if tls:  # wraps a connected socket
+            self.socket = tls(self.socket)
         self.kept = b""
 
     def __enter__(self):
