@@ -249,6 +249,8 @@ static int on_entry(void *arg, const char *section, const char *name, const char
             complain(load, &place, "is no option of [%s]", section);
     } else if (load->origins->of[option.section][option.index] == OPTION_FROM_FILE)
         complain(load, &place, "is given twice in [%s]", section);
+    else if (text[0] == '#' || text[0] == ';') /* "name =# why": no blank before it */
+        complain(load, &place, "has no value but a comment");
     else
         set(load, option, &place, text, OPTION_FROM_FILE);
     return !load->failed;

@@ -159,6 +159,8 @@ static void a_complaint_about_a_file_names_the_line(void **state)
     LOAD_FAILS(":2: lane_dept is no option of [broker]", "[broker]\nlane_dept = 5\n");
     LOAD_FAILS(":3: lane_depth is given twice in [broker]",
                "[broker]\nlane_depth = 5\nlane_depth = 5\n");
+    /* found by fuzz_options: it would be shown as a comment and read back as nothing */
+    LOAD_FAILS(":2: listen has no value but a comment", "[broker]\nlisten =#[a\n");
     /* inih would take the indented line for more of the value above it */
     LOAD_FAILS(":3: lane_dept is no option of [broker]",
                "[broker]\nlisten = a\n  lane_dept = 5\n");
