@@ -214,6 +214,14 @@ async def drive(requests, ledger, lanes, patience_s, over=None):
     ended, `patience_s` at most. Returns when the load began and ended."""
     for lane in lanes.values():
         await lane.begin()
+    try:
+        return await drive_open(requests, ledger, lanes, patience_s, over)
+    finally:
+        for lane in lanes.values():
+            await lane.close()
+
+
+async def drive_open(requests, ledger, lanes, patience_s, over):
     begin = time.monotonic()
     for request in requests:
         request.due = begin + request.due_s
@@ -230,6 +238,4 @@ async def drive(requests, ledger, lanes, patience_s, over=None):
         if request.status is None:
             ledger.complain(f"request {request.number} ({request.lane}) has no end after "
                             f"{time.monotonic() - request.due:.1f} s")
-    for lane in lanes.values():
-        await lane.close()
     return begin, last

@@ -56,8 +56,7 @@ class MeshLane:
         self.ticker.cancel()
         if self.up:
             self.send(siftmesh.BYE, bytes(16), {})
-        self.socket.close(100)
-        self.context.term()
+        self.context.destroy(linger=100)  # never waits for a socket that was left open
 
     # ---- requests ----
 

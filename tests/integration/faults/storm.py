@@ -73,10 +73,13 @@ def run(cluster, book, seed, rate, seconds, deaths=None, mix=Mix()):
         over = asyncio.Event()
         load = asyncio.create_task(drive(requests, ledger, lanes(cluster, ledger),
                                          DRAIN_S * SLOWNESS, over))
-        if deaths is not None:
-            await asyncio.to_thread(deaths, ledger)
-            over.set()
-        await load
+        try:
+            if deaths is not None:
+                await asyncio.to_thread(deaths, ledger)
+        finally:
+            if deaths is not None:
+                over.set()
+            await load
     with Sampler(cluster):
         asyncio.run(both())
     cluster.sample()
