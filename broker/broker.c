@@ -192,6 +192,7 @@ static struct broker_core_limits limits_of(const struct broker *broker)
         .client_jobs = (uint32_t)o->client_jobs,
         .client_bytes = o->client_bytes,
         .batch_share = (uint32_t)o->batch_share,
+        .high_slots = (uint32_t)o->high_slots,
         .newest_first_percent = (uint32_t)o->newest_first_percent,
         .memory_budget = broker->memory_budget,
         .silence_us = 3 * o->heartbeat_ms * 1000,

@@ -21,6 +21,7 @@ void broker_core_limits_init(struct broker_core_limits *limits)
         .client_jobs = 4096,
         .client_bytes = 256ull << 20,
         .batch_share = 10,
+        .high_slots = 1,
         .newest_first_percent = 50,
         .silence_us = 3000000,
         .request_us = 60000000,
@@ -73,7 +74,7 @@ static int allocate(struct broker_core *core)
         return -1;
     return broker_core_heap_init(
         &core->heap, l->jobs_max + l->clients_max + l->workers_max +
-                         BROKER_CORE_SERVICES_MAX * (BROKER_CORE_SOURCES + 1) + 1);
+                         BROKER_CORE_SERVICES_MAX * (BROKER_CORE_SOURCES + 2) + 1);
 }
 
 struct broker_core *broker_core_new(const struct broker_core_limits *limits)
@@ -133,6 +134,8 @@ static void fire(struct broker_core *core, struct broker_core_timer *timer,
         break;
     case BROKER_CORE_TIMER_MODE:
         broker_core_mode_due(core);
+        break;
+    case BROKER_CORE_TIMER_HIGH: /* the dispatch that ends the tick is what it is for */
         break;
     }
 }

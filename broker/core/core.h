@@ -48,6 +48,9 @@
 
 struct broker_core;
 
+/* High requests "come" for so long after the last one. */
+#define BROKER_CORE_HIGH_HOLD_US 10000000u
+
 struct broker_core_limits {
     uint64_t epoch;             /* of this broker; part of the ids in JOB */
     uint64_t hash_seed;         /* secret, so that no client can aim at one hash chain */
@@ -61,6 +64,8 @@ struct broker_core_limits {
     uint32_t client_jobs;       /* open requests of one client */
     uint64_t client_bytes;      /* payloads of open requests of one client */
     uint32_t batch_share;       /* one dispatch in so many is the batch lane's */
+    uint32_t high_slots;        /* places under the target that are kept for the high lane
+                                   while high requests come; at most a third of it */
     uint32_t newest_first_percent; /* of its time that a lane's oldest job has waited:
                                       then the lane is served from its other end */
     uint64_t memory_budget;   /* of jobs at slots, as the clients estimate; 0: no bound */

@@ -38,14 +38,32 @@ static struct broker_core_job *next_of(const struct broker_core *core,
     return waited_long(core, oldest, now_us) ? job_of(lane->line.prev) : oldest;
 }
 
+/*
+ * Whether only the places are left that are kept for the high lane. A high job then finds
+ * a slot at once instead of waiting for another's end, which no order of lanes can do for
+ * it. A third of the target at most: with as many slots as processors and one, the
+ * default, the processors are busy without the place that is kept.
+ */
+static bool is_high_only(const struct broker_core *core,
+                         const struct broker_core_service *service, uint64_t now_us)
+{
+    uint64_t kept = service->target / 3;
+
+    if (kept > core->limits.high_slots)
+        kept = core->limits.high_slots;
+    return kept > 0 && now_us < service->high_until_us &&
+           service->running + service->aborting + kept >= service->target;
+}
+
 /* Highest first, but one dispatch in batch_share is the batch lane's while it waits. */
 static struct broker_core_job *choose_job(const struct broker_core *core,
                                           struct broker_core_service *service,
-                                          uint64_t now_us)
+                                          bool high_only, uint64_t now_us)
 {
+    if (high_only)
+        return next_of(core, &service->lanes[PROTO_PRIORITY_HIGH], now_us);
     struct broker_core_job *job =
         next_of(core, &service->lanes[PROTO_PRIORITY_BATCH], now_us);
-
     if (job != NULL && service->since_batch + 1 >= core->limits.batch_share)
         return job;
     for (int i = 0; i < PROTO_PRIORITIES; i++) {
@@ -137,7 +155,8 @@ static void count_order(struct broker_core *core, const struct broker_core_lane 
 static bool dispatch_one(struct broker_core *core, struct broker_core_service *service,
                          uint64_t now_us)
 {
-    struct broker_core_job *job = choose_job(core, service, now_us);
+    bool high_only = is_high_only(core, service, now_us);
+    struct broker_core_job *job = choose_job(core, service, high_only, now_us);
     if (job == NULL)
         return false;
 
@@ -153,7 +172,8 @@ static bool dispatch_one(struct broker_core *core, struct broker_core_service *s
     struct broker_core_worker *worker = choose_worker(core, service, job);
     if (worker == NULL)
         return false;
-    count_share(service, job);
+    if (!high_only) /* the share is of the places that are for all */
+        count_share(service, job);
     count_order(core, &service->lanes[job->priority], job);
     broker_core_job_loosen(core, job, false, now_us);
     broker_core_job_send(core, job, (uint32_t)(worker - core->workers), now_us);

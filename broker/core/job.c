@@ -128,6 +128,14 @@ static void join_client(struct broker_core *core, struct broker_core_job *job)
     client->bytes += job->bytes;
 }
 
+static void keep_for_high(struct broker_core *core, uint32_t index, uint64_t now_us)
+{
+    struct broker_core_service *service = &core->services[index];
+
+    service->high_until_us = now_us + BROKER_CORE_HIGH_HOLD_US;
+    broker_core_heap_set(&core->heap, &service->high, service->high_until_us);
+}
+
 uint64_t broker_core_job_budget_us(const struct broker_core *core, uint32_t budget_ms)
 {
     const struct broker_core_limits *limits = &core->limits;
@@ -164,6 +172,8 @@ struct broker_core_job *broker_core_job_begin(struct broker_core *core, uint32_t
         memcpy(job->key, request->key, sizeof(job->key));
     join_client(core, job);
     broker_core_service_earn_retry(core, service);
+    if (job->priority == PROTO_PRIORITY_HIGH)
+        keep_for_high(core, service, now_us);
     core->jobs_open++;
     core->bytes += job->bytes;
     core->counters.requests_accepted++;

@@ -51,8 +51,10 @@ static void make(struct broker_core *core, uint32_t index, const char *name,
 {
     struct broker_core_service *service = &core->services[index];
 
-    if (service->name[0] != '\0')
+    if (service->name[0] != '\0') {
         broker_core_heap_clear(&core->heap, &service->wait);
+        broker_core_heap_clear(&core->heap, &service->high);
+    }
     broker_core_quarantine_drop(core, index);
     memset(service, 0, sizeof(*service));
     memcpy(service->name, name, strlen(name) + 1);
@@ -63,6 +65,8 @@ static void make(struct broker_core *core, uint32_t index, const char *name,
         service->sources[i].timer.kind = BROKER_CORE_TIMER_TARGET;
         service->sources[i].timer.owner = index * BROKER_CORE_SOURCES + i;
     }
+    service->high.kind = BROKER_CORE_TIMER_HIGH;
+    service->high.owner = index;
     service->wait.kind = BROKER_CORE_TIMER_WAIT;
     service->wait.owner = index;
     service->workerless_us = now_us;

@@ -86,7 +86,9 @@ struct broker_core_service {
     uint32_t workers_open; /* those that are not leaving */
     struct broker_core_lane lanes[PROTO_PRIORITIES];
     uint32_t running, aborting;
-    uint32_t since_batch; /* dispatches while a batch job waited */
+    uint32_t since_batch;   /* dispatches while a batch job waited */
+    uint64_t high_until_us; /* until then places are kept for the high lane */
+    struct broker_core_timer high;
     struct broker_core_target sources[BROKER_CORE_SOURCES];
     uint64_t target, slots_max; /* of the workers that are not leaving */
     bool targeted;              /* some source's target decides */
@@ -123,7 +125,8 @@ enum broker_core_timer_kind {
     BROKER_CORE_TIMER_WORKER,
     BROKER_CORE_TIMER_WAIT,
     BROKER_CORE_TIMER_TARGET, /* owner: service * BROKER_CORE_SOURCES + source */
-    BROKER_CORE_TIMER_MODE
+    BROKER_CORE_TIMER_MODE,
+    BROKER_CORE_TIMER_HIGH
 };
 
 struct broker_core {

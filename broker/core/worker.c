@@ -287,6 +287,9 @@ int broker_core_leaving(struct broker_core *core, uint32_t index, uint64_t now_u
         return -ENOTCONN;
     if (!core->workers[index].leaving)
         leave_service(core, &core->workers[index], now_us);
+    /* A lower target may make the last places those that are kept for the high lane,
+     * which then need not wait behind another lane's turn. */
+    broker_core_dispatch(core, now_us);
     return 0;
 }
 

@@ -190,9 +190,22 @@ static const struct sim_record *next_in_lane(const struct sim_shadow *shadow,
     return overloaded(shadow, ends.fresh) ? ends.newest : ends.fresh;
 }
 
-/* High before normal before batch, batch's share; then the lane's order. */
-const struct sim_record *sim_rule_next(const struct sim_shadow *shadow, uint32_t service)
+bool sim_rule_high_only(const struct sim_shadow *shadow, uint32_t service, uint64_t at_us)
 {
+    uint64_t target = sim_rule_target(shadow, service), kept = target / 3;
+
+    kept = kept < shadow->limits.high_slots ? kept : shadow->limits.high_slots;
+    return kept > 0 && at_us < shadow->high_until_us[service] &&
+           target - kept <=
+               sim_rule_running(shadow, service) + sim_rule_aborting(shadow, service);
+}
+
+/* High before normal before batch, batch's share; then the lane's order. */
+const struct sim_record *sim_rule_next(const struct sim_shadow *shadow, uint32_t service,
+                                       bool high_only)
+{
+    if (high_only)
+        return next_in_lane(shadow, service, PROTO_PRIORITY_HIGH);
     const struct sim_record *batch = next_in_lane(shadow, service, PROTO_PRIORITY_BATCH);
 
     if (batch != NULL && shadow->since_batch[service] + 1 >= shadow->limits.batch_share)

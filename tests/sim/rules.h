@@ -29,8 +29,13 @@ bool sim_rule_poison(struct sim_shadow *shadow, const struct sim_record *record)
 void sim_rule_earn(struct sim_shadow *shadow, uint32_t service, uint64_t micros);
 struct sim_ends sim_rule_ends(const struct sim_shadow *shadow, uint32_t service,
                               uint32_t priority);
+/* Whether only places are left that are kept for high requests, which came until `at_us`.
+ */
+bool sim_rule_high_only(const struct sim_shadow *shadow, uint32_t service,
+                        uint64_t at_us);
 /* Which request is to be sent next; NULL when none waits. */
-const struct sim_record *sim_rule_next(const struct sim_shadow *shadow, uint32_t service);
+const struct sim_record *sim_rule_next(const struct sim_shadow *shadow, uint32_t service,
+                                       bool high_only);
 uint32_t sim_rule_running(const struct sim_shadow *shadow, uint32_t service);
 uint32_t sim_rule_aborting(const struct sim_shadow *shadow, uint32_t service);
 /* What the jobs at slots need; whether one needs more than all may; whether it fits now.

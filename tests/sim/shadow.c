@@ -21,6 +21,7 @@ void sim_shadow_restart(struct sim_shadow *shadow, struct broker_core *core)
     memset(shadow->sources, 0, sizeof(shadow->sources));
     memset(shadow->workerless_us, 0, sizeof(shadow->workerless_us));
     memset(shadow->since_batch, 0, sizeof(shadow->since_batch));
+    memset(shadow->high_until_us, 0, sizeof(shadow->high_until_us));
     memset(shadow->keys, 0, sizeof(shadow->keys));
     memset(shadow->budgets, 0, sizeof(shadow->budgets));
     shadow->restarts++;
@@ -138,6 +139,9 @@ static void accepted(struct sim_shadow *shadow, const struct broker_core_action 
     MUST(!sim_rule_poison(shadow, record), "request %u is poison and was accepted",
          record->index);
     record->order = ++shadow->orders;
+    if (record->priority == PROTO_PRIORITY_HIGH)
+        shadow->high_until_us[record->service] =
+            shadow->now_us + BROKER_CORE_HIGH_HOLD_US;
     sim_rule_earn(shadow, record->service, 10000ull * shadow->limits.retry_percent);
     record->accepted_us = shadow->now_us;
     shadow->open[shadow->opened++] = record->index;
@@ -239,17 +243,20 @@ static bool could_take(const struct sim_shadow *shadow, uint32_t index,
 
 static void check_order(struct sim_shadow *shadow, const struct sim_record *record)
 {
-    const struct sim_record *due = sim_rule_next(shadow, record->service);
+    bool kept = sim_rule_high_only(shadow, record->service, shadow->now_us);
+    const struct sim_record *due = sim_rule_next(shadow, record->service, kept);
     struct sim_ends ends = sim_rule_ends(shadow, record->service, record->priority);
     struct sim_ends batch = sim_rule_ends(shadow, record->service, PROTO_PRIORITY_BATCH);
     uint32_t *since = &shadow->since_batch[record->service];
 
+    MUST(due != NULL, "request %u was sent to a place kept for others", record->index);
     MUST(record == due, "request %u was sent, but %u was next", record->index,
          due->index);
     shadow->newest_first += record == ends.newest && record != ends.fresh;
+    shadow->kept_places += kept;
     if (record->priority == PROTO_PRIORITY_BATCH)
         *since = 0;
-    else
+    else if (!kept)
         *since += batch.again != NULL || batch.fresh != NULL;
     MUST(*since < shadow->limits.batch_share, "the batch lane did not get its share");
 }
@@ -462,7 +469,8 @@ static void check_target(const struct sim_shadow *shadow, uint32_t service,
 static void check_idle(const struct sim_shadow *shadow, uint32_t service,
                        const struct broker_core_service_view *view)
 {
-    const struct sim_record *next = sim_rule_next(shadow, service);
+    bool kept = sim_rule_high_only(shadow, service, shadow->ticked_us);
+    const struct sim_record *next = sim_rule_next(shadow, service, kept);
 
     if (next == NULL)
         return;

@@ -113,6 +113,7 @@ struct sim_shadow {
     struct sim_source sources[SIM_SERVICES][BROKER_CORE_SOURCES];
     uint64_t workerless_us[SIM_SERVICES];
     uint32_t since_batch[SIM_SERVICES];
+    uint64_t high_until_us[SIM_SERVICES];
     struct sim_key keys[SIM_KEYS];
     struct sim_budget budgets[SIM_SERVICES];
     uint32_t lost[SIM_RECORDS], losts; /* whose attempt was lost in this event */
@@ -121,7 +122,7 @@ struct sim_shadow {
     bool draining, expect_refusal, ticking;
     uint64_t checks, finals, refusals, dispatches, second_attempts;
     uint64_t unretried, newest_first, late_refusals, costly;
-    uint64_t restarts, resubmitted, given_up, frames_lost;
+    uint64_t restarts, resubmitted, given_up, frames_lost, kept_places;
     uint64_t by_status[PROTO_STATUS_COUNT];
 };
 
@@ -171,7 +172,7 @@ bool sim_verbose(void);
 struct sim_totals {
     uint64_t events, requests, finals, refusals, dispatches, second_attempts, checks;
     uint64_t unretried, quarantined, newest_first, late_refusals, costly;
-    uint64_t restarts, resubmitted, given_up, frames_lost;
+    uint64_t restarts, resubmitted, given_up, frames_lost, kept_places;
     uint64_t by_status[PROTO_STATUS_COUNT];
 };
 

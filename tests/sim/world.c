@@ -366,6 +366,7 @@ static void choose_limits(struct world *world, struct broker_core_limits *limits
     limits->client_jobs = (uint32_t)sim_range(random, 1, 100);
     limits->client_bytes = sim_range(random, 10000, 1000000);
     limits->batch_share = (uint32_t)sim_range(random, 1, 12);
+    limits->high_slots = (uint32_t)sim_range(random, 0, 3);
     limits->request_us = sim_range(random, 1000000, 60000000);
     limits->worker_wait_us = sim_range(random, 0, 8000000);
     limits->newest_first_percent = (uint32_t)sim_range(random, 0, 120);
@@ -454,6 +455,7 @@ static void add_up(const struct world *world, uint64_t events, struct sim_totals
     totals->resubmitted += shadow->resubmitted;
     totals->given_up += shadow->given_up;
     totals->frames_lost += shadow->frames_lost;
+    totals->kept_places += shadow->kept_places;
     totals->checks += shadow->checks;
     for (int i = 0; i < PROTO_STATUS_COUNT; i++)
         totals->by_status[i] += shadow->by_status[i];

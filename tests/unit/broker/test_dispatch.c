@@ -229,6 +229,82 @@ static void the_batch_lane_gets_its_share_under_overload_too(void **state)
     close_core(&f);
 }
 
+/* Seven requests for a worker with `slots`, of which the last one is high. Returns how
+ * many were sent without it. */
+static unsigned sent_before_high(struct fixture *f, uint64_t slots, uint32_t high_slots)
+{
+    prepare(f);
+    f->limits.high_slots = high_slots;
+    open_core(f);
+    hello(f, 0);
+    enlist(f, 0, slots, slots);
+    /* One high request has come and gone. */
+    assert_int_equal(submit_as(f, 0, 99, HIGH, 1, 0), 0);
+    ready(f, 0, slots, slots);
+    done(f, nth(f, BROKER_CORE_JOB, 0));
+    ready(f, 0, slots, slots);
+    clear(f);
+    for (unsigned n = 0; n < 6; n++)
+        assert_int_equal(submit_as(f, 0, n, n % 2 ? NORMAL : BATCH, 1, 0), 0);
+    unsigned sent = count_of(f, BROKER_CORE_JOB);
+    assert_int_equal(submit_as(f, 0, 7, HIGH, 1, 0), 0);
+    return sent;
+}
+
+static void a_place_is_kept_for_the_high_lane_while_high_requests_come(void **state)
+{
+    struct fixture f;
+    (void)state;
+    assert_int_equal(sent_before_high(&f, 3, 1), 2);
+    assert_int_equal(mark_of(nth(&f, BROKER_CORE_JOB, 2)), 7);
+    /* It ends, and its place is not for those that wait. */
+    done(&f, nth(&f, BROKER_CORE_JOB, 2));
+    ready(&f, 0, 1, 3);
+    assert_int_equal(count_of(&f, BROKER_CORE_JOB), 3);
+    close_core(&f);
+}
+
+static void
+a_kept_place_is_for_all_when_no_high_request_has_come_for_a_while(void **state)
+{
+    struct fixture f;
+    (void)state;
+    prepare(&f);
+    f.limits.start_us = f.limits.lease_us = f.limits.job_us = 60 * SECOND;
+    open_core(&f);
+    hello(&f, 0);
+    enlist(&f, 0, 3, 3);
+    assert_int_equal(submit_as(&f, 0, 99, HIGH, 1, 0), 0);
+    ready(&f, 0, 3, 3);
+    done(&f, nth(&f, BROKER_CORE_JOB, 0));
+    ready(&f, 0, 3, 3);
+    clear(&f);
+    for (unsigned n = 0; n < 4; n++)
+        submit(&f, n);
+    assert_int_equal(count_of(&f, BROKER_CORE_JOB), 2);
+    live(&f, BROKER_CORE_HIGH_HOLD_US - 1);
+    assert_int_equal(count_of(&f, BROKER_CORE_JOB), 2);
+    pass(&f, 1); /* time alone */
+    assert_int_equal(count_of(&f, BROKER_CORE_JOB), 3);
+    close_core(&f);
+}
+
+static void a_third_of_the_target_is_kept_at_most(void **state)
+{
+    struct fixture f;
+    (void)state;
+    assert_int_equal(sent_before_high(&f, 2, 1), 2);
+    close_core(&f);
+    assert_int_equal(sent_before_high(&f, 5, 9), 4);
+    close_core(&f);
+    assert_int_equal(sent_before_high(&f, 6, 9), 4);
+    close_core(&f);
+    assert_int_equal(sent_before_high(&f, 6, 1), 5);
+    close_core(&f);
+    assert_int_equal(sent_before_high(&f, 6, 0), 6);
+    close_core(&f);
+}
+
 /* A worker that ends a job each `ms`; then it is busy with one more. */
 static void learn(struct fixture *f, unsigned ms)
 {
@@ -469,6 +545,10 @@ int main(void)
         cmocka_unit_test(an_overloaded_lane_is_served_from_its_other_end),
         cmocka_unit_test(a_hundred_percent_keeps_the_order_of_arrival),
         cmocka_unit_test(the_batch_lane_gets_its_share_under_overload_too),
+        cmocka_unit_test(a_place_is_kept_for_the_high_lane_while_high_requests_come),
+        cmocka_unit_test(
+            a_kept_place_is_for_all_when_no_high_request_has_come_for_a_while),
+        cmocka_unit_test(a_third_of_the_target_is_kept_at_most),
         cmocka_unit_test(what_cannot_end_in_its_time_is_refused_on_arrival),
         cmocka_unit_test(the_forecast_knows_the_batch_lanes_share),
         cmocka_unit_test(nothing_is_forecast_from_a_few_ends),
