@@ -48,6 +48,29 @@ static inline vf v_shift_out(vf a, vf after)
     return _mm256_castsi256_ps(_mm256_alignr_epi8(joint, v, 4));
 }
 
+/* Lanes k to the left, 0 < k < 8, the last ones from the start of `after`. */
+static inline vf v_shift(vf a, vf after, const int k)
+{
+    const __m256i v = _mm256_castps_si256(a), next = _mm256_castps_si256(after);
+    const __m256i joint = _mm256_permute2x128_si256(v, next, 0x21);
+    switch (k) {
+    case 1:
+        return _mm256_castsi256_ps(_mm256_alignr_epi8(joint, v, 4));
+    case 2:
+        return _mm256_castsi256_ps(_mm256_alignr_epi8(joint, v, 8));
+    case 3:
+        return _mm256_castsi256_ps(_mm256_alignr_epi8(joint, v, 12));
+    case 4:
+        return _mm256_castsi256_ps(joint);
+    case 5:
+        return _mm256_castsi256_ps(_mm256_alignr_epi8(next, joint, 4));
+    case 6:
+        return _mm256_castsi256_ps(_mm256_alignr_epi8(next, joint, 8));
+    default:
+        return _mm256_castsi256_ps(_mm256_alignr_epi8(next, joint, 12));
+    }
+}
+
 static inline unsigned v_mask_ge(vf a, vf b)
 {
     return (unsigned)_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_GE_OQ));

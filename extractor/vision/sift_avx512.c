@@ -42,6 +42,12 @@ static inline vf v_shift_out(vf a, vf after)
         _mm512_alignr_epi32(_mm512_castps_si512(after), _mm512_castps_si512(a), 1));
 }
 
+/* Lanes k to the left, a constant from 1 to 15, the last ones from the start of `after`.
+ */
+#define v_shift(a, after, k)                                                             \
+    _mm512_castsi512_ps(                                                                 \
+        _mm512_alignr_epi32(_mm512_castps_si512(after), _mm512_castps_si512(a), k))
+
 static inline unsigned v_mask_ge(vf a, vf b)
 {
     return _mm512_cmp_ps_mask(a, b, _CMP_GE_OQ);

@@ -68,6 +68,33 @@ static inline vf v_shift_out(vf x, vf after)
     return (vf){vextq_f32(x.a, x.b, 1), vextq_f32(x.b, after.a, 1)};
 }
 
+/* Lanes k to the left, 0 < k < 8, the last ones from the start of `after`. */
+static inline vf v_shift(vf x, vf after, const int k)
+{
+#define SHIFT(from, middle, to, k)                                                       \
+    return (vf)                                                                          \
+    {                                                                                    \
+        vextq_f32(from, middle, k), vextq_f32(middle, to, k)                             \
+    }
+    switch (k) {
+    case 1:
+        SHIFT(x.a, x.b, after.a, 1);
+    case 2:
+        SHIFT(x.a, x.b, after.a, 2);
+    case 3:
+        SHIFT(x.a, x.b, after.a, 3);
+    case 4:
+        return (vf){x.b, after.a};
+    case 5:
+        SHIFT(x.b, after.a, after.b, 1);
+    case 6:
+        SHIFT(x.b, after.a, after.b, 2);
+    default:
+        SHIFT(x.b, after.a, after.b, 3);
+    }
+#undef SHIFT
+}
+
 static inline unsigned v_mask_ge(vf x, vf y)
 {
     static const uint32_t low[4] = {1, 2, 4, 8}, high[4] = {16, 32, 64, 128};
