@@ -157,6 +157,30 @@ static float *take(char *arena, size_t *used, size_t floats, size_t lead)
     return arena == NULL ? NULL : (float *)(void *)(arena + at) + lead;
 }
 
+/* What pads the rows is read, though it decides nothing. */
+static void clear_pads(float *rows, size_t count, size_t stride, size_t width)
+{
+    for (size_t i = 0; i < count; i++, rows += stride) {
+        memset(rows, 0, VISION_SIFT_PAD * sizeof *rows);
+        memset(rows + VISION_SIFT_PAD + width, 0,
+               (stride - VISION_SIFT_PAD - width) * sizeof *rows);
+    }
+}
+
+static void clear_all_pads(struct sift_stream *s)
+{
+    const struct sift_octave *first = s->octave;
+
+    for (const struct sift_octave *o = first; o < first + s->octaves; o++) {
+        clear_pads(o->input.rows, o->input.capacity, o->stride, o->width);
+        for (size_t i = 0; i < o->levels; i++)
+            clear_pads(o->level[i].rows, o->level[i].capacity, o->stride, o->width);
+    }
+    for (size_t i = 0; i < 2; i++)
+        clear_pads(s->pair[i] - VISION_SIFT_PAD, 1, first->stride, first->width);
+    memset(s->lines - SIFT_RADIUS_MAX, 0, BAND_ROWS * s->line_stride * sizeof *s->lines);
+}
+
 size_t vision_sift_stream_lay_out(struct sift_stream *s, char *arena)
 {
     size_t used = 0;
@@ -174,6 +198,8 @@ size_t vision_sift_stream_lay_out(struct sift_stream *s, char *arena)
     s->pair[0] = take(arena, &used, widest, VISION_SIFT_PAD);
     s->pair[1] = take(arena, &used, widest, VISION_SIFT_PAD);
     s->hits = (uint32_t *)(void *)take(arena, &used, widest, 0);
+    if (arena != NULL)
+        clear_all_pads(s);
     return used;
 }
 

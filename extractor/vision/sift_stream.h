@@ -83,7 +83,7 @@ static inline const float *sift_row(const struct sift_octave *o, size_t level, s
 void vision_sift_stream_init(struct sift_stream *s, size_t width_px, size_t height_px,
                              const struct vision_sift_params *params);
 
-/* Bytes of arena; sets the pointers where `arena`, zeroed and aligned to 64, is given. */
+/* Bytes of arena; sets the pointers where `arena`, aligned to 64, is given. */
 size_t vision_sift_stream_lay_out(struct sift_stream *s, char *arena);
 
 /* All of `image`. 0, -ECANCELED, or what a callback returned that was not 0. */

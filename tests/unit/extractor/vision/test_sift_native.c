@@ -8,9 +8,6 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdio.h>
-#include <sys/mman.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -35,6 +32,7 @@ static long allocations_left = -1; /* none fails below 0 */
 #if !defined(SANITIZED)
 void *__libc_malloc(size_t bytes);
 void *__libc_realloc(void *old, size_t bytes);
+void *__libc_memalign(size_t alignment, size_t bytes);
 
 static bool fails(void)
 {
@@ -51,10 +49,9 @@ void *realloc(void *old, size_t bytes)
     return fails() ? NULL : __libc_realloc(old, bytes);
 }
 
-void *mmap(void *at, size_t bytes, int protection, int flags, int fd, off_t offset)
+void *aligned_alloc(size_t alignment, size_t bytes)
 {
-    return fails() ? MAP_FAILED
-                   : (void *)syscall(SYS_mmap, at, bytes, protection, flags, fd, offset);
+    return fails() ? NULL : __libc_memalign(alignment, bytes);
 }
 #endif
 
