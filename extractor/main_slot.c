@@ -37,15 +37,16 @@ static void be_the_first_to_go(void)
 }
 
 /* 0 with `filter_err` as extractor_slot_run wants it; or -errno. */
-static int confine(const struct extractor_sandbox *sandbox, int *filter_err)
+static int confine(const struct extractor_slotpage *page, int *filter_err)
 {
+    const struct extractor_sandbox *sandbox = &page->sandbox;
     int err = obey_only_the_supervisor();
 
     if (err == 0)
         err = extractor_sandbox_limit(sandbox, EXTRACTOR_PAYLOAD_BYTES_MAX);
     if (err < 0)
         return err;
-    extractor_slot_warm_up();
+    extractor_slot_warm_up(page->cpu_off);
     *filter_err = sandbox->mode == EXTRACTOR_SANDBOX_OFF
                       ? 0
                       : extractor_sandbox_seal(EXTRACTOR_SLOT_SOCKET_FD);
@@ -67,7 +68,7 @@ int main(int argc, char **argv)
     close_range(EXTRACTOR_SLOT_PAGE_FD + 1, ~0u, 0);
     extractor_slot_tune_malloc();
     be_the_first_to_go();
-    int err = confine(&page->sandbox, &filter_err);
+    int err = confine(page, &filter_err);
     if (err < 0) {
         fprintf(stderr, "siftmesh-slot %s: cannot confine itself: %s\n", number,
                 strerror(-err));

@@ -72,7 +72,10 @@ static int set_number(const char *name, const char *text, uint64_t max, uint64_t
 static int set_cpu(struct request *r, const char *text)
 {
     unsigned allowed;
-    if (vision_cpu_parse(text, &allowed) < 0)
+    int err = vision_cpu_choose(text, &allowed);
+    if (err == -ENOTSUP)
+        return complain(" names instructions that this processor lacks", "--cpu");
+    if (err < 0)
         return complain(" takes auto, scalar, avx2, avx512 or neon", "--cpu");
     r->cpu_off = ~allowed;
     return 0;

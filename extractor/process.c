@@ -124,7 +124,7 @@ static int open_pidfd(struct extractor_process *process)
 }
 
 int extractor_process_start(const char *program, unsigned number,
-                            const struct extractor_sandbox *sandbox,
+                            const struct extractor_sandbox *sandbox, unsigned cpu_off,
                             struct extractor_process *out)
 {
     struct extractor_process process = {.pidfd = -1, .sock = -1};
@@ -135,6 +135,7 @@ int extractor_process_start(const char *program, unsigned number,
         err = open_page(&page_fd, &process.page);
     if (err == 0) {
         process.page->sandbox = *sandbox;
+        process.page->cpu_off = cpu_off;
         err = spawn(program, number, childs, page_fd, &process.pid);
     }
     if (err == 0)

@@ -24,12 +24,13 @@ struct extractor_memory {
 };
 
 /*
- * Run `program` as "siftmesh-slot NUMBER", which confines itself as `sandbox` says. 0, or
- * -errno with nothing left behind. The caller must reap it: extractor_process_reap, then
+ * Run `program` as "siftmesh-slot NUMBER", which confines itself as `sandbox` says and
+ * does without the kernels of `cpu_off` (as in struct extractor_job). 0, or -errno with
+ * nothing left behind. The caller must reap it: extractor_process_reap, then
  * extractor_process_free.
  */
 int extractor_process_start(const char *program, unsigned number,
-                            const struct extractor_sandbox *sandbox,
+                            const struct extractor_sandbox *sandbox, unsigned cpu_off,
                             struct extractor_process *out);
 
 /* SIGKILL. Does nothing to a process that has ended. */

@@ -52,12 +52,13 @@ static const uint8_t warm_up_jpeg[] = {
     0x20, 0xb6, 0xad, 0xc0, 0x18, 0xef, 0xda, 0xff, 0xd9,
 };
 
-static void warm_up_with(const uint8_t *image, size_t size)
+static void warm_up_with(const uint8_t *image, size_t size, unsigned cpu_off)
 {
     struct extractor_job job = {.kind = PROTO_KIND_FEATURES,
                                 .image = image,
                                 .image_bytes = size,
-                                .pixels_max = WARM_UP_SIDE_PX * WARM_UP_SIDE_PX};
+                                .pixels_max = WARM_UP_SIDE_PX * WARM_UP_SIDE_PX,
+                                .cpu_off = cpu_off};
     struct extractor_result result;
     struct extractor_error error;
 
@@ -67,7 +68,7 @@ static void warm_up_with(const uint8_t *image, size_t size)
         extractor_result_free(&result);
 }
 
-void extractor_slot_warm_up(void)
+void extractor_slot_warm_up(unsigned cpu_off)
 {
     static const char header[] = "P5 48 48 255\n";
     enum { HEADER = sizeof header - 1, PIXELS = WARM_UP_SIDE_PX * WARM_UP_SIDE_PX };
@@ -78,8 +79,8 @@ void extractor_slot_warm_up(void)
         int x = i % WARM_UP_SIDE_PX / 8, y = i / WARM_UP_SIDE_PX / 8;
         picture[HEADER + i] = (uint8_t)(x * y % 3 * 100);
     }
-    warm_up_with(picture, sizeof picture);
-    warm_up_with(warm_up_jpeg, sizeof warm_up_jpeg);
+    warm_up_with(picture, sizeof picture, cpu_off);
+    warm_up_with(warm_up_jpeg, sizeof warm_up_jpeg, cpu_off);
     malloc_trim(0);
 }
 
@@ -146,6 +147,7 @@ static int slot_job(struct slot *slot, struct extractor_job *job, uint64_t seria
         return slot_say(slot, &answer, EXTRACTOR_SLOT_ERROR, -1);
     }
     job->image = image;
+    job->cpu_off = slot->page->cpu_off;
     err = slot_compute(slot, job, &answer);
     munmap(image, job->image_bytes);
     return err;

@@ -15,9 +15,9 @@ void extractor_slot_tune_malloc(void);
 /*
  * Run one small job, before the sandbox closes: libraries read and set up what they do
  * once (libjpeg on ARM reads /proc/cpuinfo), and the first picture finds a slot as fast
- * as any later one does. Its memory is given back.
+ * as any later one does. Without the kernels of `cpu_off`. Its memory is given back.
  */
-void extractor_slot_warm_up(void);
+void extractor_slot_warm_up(unsigned cpu_off);
 
 /*
  * Serve jobs from `sock` until the supervisor closes it. Both are borrowed. `filter_err`

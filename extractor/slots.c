@@ -1,4 +1,5 @@
 #include "extractor/slots_internal.h"
+#include "extractor/vision/kernels.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -272,6 +273,26 @@ static int read_sandbox(struct extractor_slots *slots)
     return err;
 }
 
+static int read_cpu(struct extractor_slots *slots)
+{
+    const char *wanted = slots->options->cpu,
+               *best = vision_cpu_name(vision_cpu_detect());
+    unsigned cpu = 0;
+    int err = vision_cpu_choose(wanted, &cpu);
+
+    slots->cpu_off = ~cpu;
+    if (err == -ENOTSUP)
+        log_event(LOG_ERROR, "this processor lacks the instructions of the option cpu",
+                  "cpu=\"%s\" best=%s", wanted, best);
+    else if (err < 0)
+        log_event(LOG_ERROR, "cpu must be auto, scalar, avx2, avx512 or neon",
+                  "cpu=\"%s\"", wanted);
+    else
+        log_event(LOG_INFO, "kernels chosen", "cpu=%s best=%s", vision_cpu_name(cpu),
+                  best);
+    return err;
+}
+
 int extractor_slots_open(struct service *service, unsigned count,
                          const struct extractor_slots_callbacks *callbacks, void *arg,
                          struct extractor_slots **out)
@@ -295,6 +316,8 @@ int extractor_slots_open(struct service *service, unsigned count,
     int err = find_program(slots);
     if (err == 0)
         err = read_sandbox(slots);
+    if (err == 0)
+        err = read_cpu(slots);
     if (slots->table == NULL || slots->view == NULL || slots->verdicts == NULL ||
         slots->brakes == NULL)
         err = -ENOMEM;

@@ -17,6 +17,7 @@ struct extractor_slots {
     void *arg;
     char program[4096];
     struct extractor_sandbox sandbox;
+    unsigned cpu_off;              /* kernels that slots do without */
     struct extractor_slot **table; /* by number - 1; NULL: none */
     struct extractor_pool_slot *view;
     enum extractor_pool_verdict *verdicts;

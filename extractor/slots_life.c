@@ -264,8 +264,8 @@ int extractor_slot_start(struct extractor_slots *slots, unsigned number)
 
     if (slot == NULL)
         return -ENOMEM;
-    int err =
-        extractor_process_start(slots->program, number, &slots->sandbox, &slot->process);
+    int err = extractor_process_start(slots->program, number, &slots->sandbox,
+                                      slots->cpu_off, &slot->process);
     if (err < 0) {
         free(slot);
         return err;

@@ -64,11 +64,12 @@ enum extractor_slot_stage {
 };
 
 /* The shared page. The supervisor writes `cancel` (0 again before each job) and, before
- * the slot starts, `sandbox`; the slot writes the rest. */
+ * the slot starts, `sandbox` and `cpu_off`; the slot writes the rest. */
 struct extractor_slotpage {
     struct vision_control control;
     _Atomic uint32_t stage; /* enum extractor_slot_stage; for people */
     struct extractor_sandbox sandbox;
+    unsigned cpu_off; /* of every job; as in struct extractor_job */
 };
 
 /* Returns the packet's size. */

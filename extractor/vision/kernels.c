@@ -35,24 +35,50 @@ unsigned vision_cpu_detect(void)
     return detect();
 }
 
+static const struct level {
+    const char *name;
+    unsigned cpu;
+} levels[] = {{"avx512", VISION_CPU_AVX2 | VISION_CPU_AVX512},
+              {"avx2", VISION_CPU_AVX2},
+              {"neon", VISION_CPU_NEON},
+              {"scalar", 0}};
+enum { LEVELS = sizeof levels / sizeof levels[0] };
+
 int vision_cpu_parse(const char *name, unsigned *cpu)
 {
-    static const struct {
-        const char *name;
-        unsigned cpu;
-    } levels[] = {{"auto", ~0u},
-                  {"scalar", 0},
-                  {"avx2", VISION_CPU_AVX2},
-                  {"avx512", VISION_CPU_AVX2 | VISION_CPU_AVX512},
-                  {"neon", VISION_CPU_NEON}};
-
-    for (size_t i = 0; i < sizeof levels / sizeof levels[0]; i++) {
+    if (strcmp(name, "auto") == 0) {
+        *cpu = ~0u;
+        return 0;
+    }
+    for (size_t i = 0; i < LEVELS; i++) {
         if (strcmp(name, levels[i].name) == 0) {
             *cpu = levels[i].cpu;
             return 0;
         }
     }
     return -EINVAL;
+}
+
+int vision_cpu_choose(const char *name, unsigned *cpu)
+{
+    const unsigned has = vision_cpu_detect();
+    unsigned wanted;
+
+    int err = vision_cpu_parse(name, &wanted);
+    if (err < 0)
+        return err;
+    if (strcmp(name, "auto") != 0 && (wanted & ~has) != 0)
+        return -ENOTSUP;
+    *cpu = wanted & has;
+    return 0;
+}
+
+const char *vision_cpu_name(unsigned cpu)
+{
+    size_t i = 0;
+    while ((levels[i].cpu & ~cpu) != 0) /* the last one wants nothing */
+        i++;
+    return levels[i].name;
 }
 
 void vision_kernels_init(struct vision_kernels *k, unsigned cpu)

@@ -35,6 +35,13 @@ unsigned vision_cpu_detect(void);
  * -EINVAL for another name. */
 int vision_cpu_parse(const char *name, unsigned *cpu);
 
+/* The bits that `name`, as above, means on this processor: 0; -EINVAL for another name,
+ * or -ENOTSUP where this processor lacks the level. */
+int vision_cpu_choose(const char *name, unsigned *cpu);
+
+/* The name of the highest of these levels. */
+const char *vision_cpu_name(unsigned cpu);
+
 /* Choose the best versions allowed by the bits of `cpu`; 0 means all scalar. Bits that
  * this processor lacks are for the caller to mask off with vision_cpu_detect(). */
 void vision_kernels_init(struct vision_kernels *k, unsigned cpu);

@@ -27,7 +27,7 @@ static struct extractor_process start(void)
 {
     struct extractor_process process;
 
-    assert_int_equal(extractor_process_start(program, 7, &sandbox, &process), 0);
+    assert_int_equal(extractor_process_start(program, 7, &sandbox, 0, &process), 0);
     return process;
 }
 
@@ -358,7 +358,7 @@ static void a_program_that_is_not_there_leaves_nothing_behind(void **state)
     struct extractor_process process;
     (void)state;
 
-    assert_int_equal(extractor_process_start("/nonexistent", 1, &sandbox, &process),
+    assert_int_equal(extractor_process_start("/nonexistent", 1, &sandbox, 0, &process),
                      -ENOENT);
 }
 

@@ -39,6 +39,29 @@ static void what_is_detected_is_of_one_architecture(void **state)
     assert_true((cpu & VISION_CPU_AVX512) == 0 || (cpu & VISION_CPU_AVX2) != 0);
 }
 
+static void a_level_is_chosen_only_where_it_is_there(void **state)
+{
+    (void)state;
+    const unsigned has = vision_cpu_detect();
+    unsigned cpu = 99;
+
+    assert_int_equal(vision_cpu_choose("scalar", &cpu), 0);
+    assert_int_equal(cpu, 0);
+    assert_string_equal(vision_cpu_name(cpu), "scalar");
+    assert_int_equal(vision_cpu_choose("auto", &cpu), 0);
+    assert_int_equal(cpu, has);
+    assert_int_equal(vision_cpu_choose(vision_cpu_name(has), &cpu), 0);
+    assert_int_equal(cpu, has);
+    cpu = 99;
+    const char *const foreign = has & VISION_CPU_NEON ? "avx2" : "neon";
+    assert_int_equal(vision_cpu_choose(foreign, &cpu), -ENOTSUP);
+    assert_int_equal(vision_cpu_choose("", &cpu), -EINVAL);
+    assert_int_equal(cpu, 99);
+    assert_string_equal(vision_cpu_name(VISION_CPU_AVX2), "avx2");
+    assert_string_equal(vision_cpu_name(VISION_CPU_AVX2 | VISION_CPU_AVX512), "avx512");
+    assert_string_equal(vision_cpu_name(VISION_CPU_NEON), "neon");
+}
+
 static void masked_levels_are_not_chosen(void **state)
 {
     (void)state;
@@ -59,6 +82,7 @@ int main(void)
         cmocka_unit_test(a_level_includes_those_below_it),
         cmocka_unit_test(an_unknown_level_is_refused_and_writes_nothing),
         cmocka_unit_test(what_is_detected_is_of_one_architecture),
+        cmocka_unit_test(a_level_is_chosen_only_where_it_is_there),
         cmocka_unit_test(masked_levels_are_not_chosen),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
