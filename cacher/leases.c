@@ -25,6 +25,7 @@ struct entry {
     uint32_t older, younger;
     uint32_t first, last; /* waiters */
     uint32_t parked;
+    bool looking; /* the lease is the cacher's own */
 };
 
 struct waiter {
@@ -172,7 +173,8 @@ static uint64_t grant(struct cacher_leases *leases, uint32_t i,
     leases->entries[i].holder = *holder;
     leases->entries[i].expires_us = now_us + leases->limits.lease_us;
     age_append(leases, i);
-    leases->counters.granted++;
+    *(leases->entries[i].looking ? &leases->counters.looks : &leases->counters.granted) +=
+        1;
     return leases->entries[i].lease;
 }
 
@@ -189,6 +191,7 @@ static uint32_t entry_add(struct cacher_leases *leases, const uint8_t *key)
     memcpy(entry->key, key, PROTO_DIGEST_BYTES);
     entry->first = entry->last = NONE;
     entry->parked = 0;
+    entry->looking = false;
     uint32_t *head = key_head(leases, key);
     entry->chain = *head;
     *head = i;
@@ -233,6 +236,14 @@ static uint32_t waiter_place(struct cacher_leases *leases)
     return i;
 }
 
+/* A place that was not used after all. */
+static void waiter_give_back(struct cacher_leases *leases, uint32_t i)
+{
+    leases->waiters[i].entry = NONE;
+    leases->waiters[i].chain = leases->free_waiter;
+    leases->free_waiter = i;
+}
+
 static void waiter_add(struct cacher_leases *leases, uint32_t i, uint32_t entry_index,
                        const struct cacher_ticket *ticket)
 {
@@ -253,7 +264,7 @@ static void waiter_add(struct cacher_leases *leases, uint32_t i, uint32_t entry_
     uint32_t *head = id_head(leases, &ticket->request);
     waiter->chain = *head;
     *head = i;
-    leases->counters.parked++;
+    leases->counters.parked += !entry->looking;
     leases->counters.parked_now++;
 }
 
@@ -276,19 +287,32 @@ static struct cacher_ticket waiter_remove(struct cacher_leases *leases, uint32_t
     while (*link != i)
         link = &leases->waiters[*link].chain;
     *link = waiter->chain;
-    waiter->entry = NONE;
-    waiter->chain = leases->free_waiter;
-    leases->free_waiter = i;
+    waiter_give_back(leases, i);
     leases->counters.parked_now--;
     return waiter->ticket;
 }
 
 /* ---- what can happen ---- */
 
+/* The look-up of entry `i` found nothing: peeks wait for nothing else. */
+static void answer_peeks(struct cacher_leases *leases, uint32_t i)
+{
+    for (uint32_t w = leases->entries[i].first, next; w != NONE; w = next) {
+        next = leases->waiters[w].after;
+        if (!leases->waiters[w].ticket.peek)
+            continue;
+        struct cacher_ticket ticket = waiter_remove(leases, w);
+        leases->answer(&ticket, CACHER_ANSWER_LEASE, 0, leases->arg);
+    }
+}
+
 /* The lease of entry `i` is over: the one that waited longest computes now. */
 static void hand_over(struct cacher_leases *leases, uint32_t i, uint64_t now_us)
 {
     age_remove(leases, i);
+    if (leases->entries[i].looking)
+        answer_peeks(leases, i);
+    leases->entries[i].looking = false;
     if (leases->entries[i].first == NONE) {
         entry_remove(leases, i);
         return;
@@ -298,35 +322,58 @@ static void hand_over(struct cacher_leases *leases, uint32_t i, uint64_t now_us)
     leases->answer(&ticket, CACHER_ANSWER_LEASE, lease, leases->arg);
 }
 
+static const struct proto_id nobody;
+
 static bool is_holder(const struct entry *entry, const struct proto_id *trace)
 {
-    static const struct proto_id unknown;
-
-    return memcmp(trace, &unknown, sizeof unknown) != 0 &&
+    return memcmp(trace, &nobody, sizeof nobody) != 0 &&
            memcmp(trace, &entry->holder, sizeof *trace) == 0;
+}
+
+static void expire(struct cacher_leases *leases, uint32_t i, uint64_t now_us)
+{
+    leases->counters.expired += !leases->entries[i].looking;
+    hand_over(leases, i, now_us);
+}
+
+/* The first get of a key: its caller computes, or the cacher looks while it waits. */
+static enum cacher_turn begin(struct cacher_leases *leases, const uint8_t *key,
+                              const struct cacher_ticket *ticket, bool look,
+                              uint64_t now_us, uint64_t *lease)
+{
+    uint32_t place = look ? waiter_place(leases) : NONE;
+    uint32_t i = look && place == NONE ? NONE : entry_add(leases, key);
+
+    if (i == NONE) {
+        if (place != NONE)
+            waiter_give_back(leases, place);
+        leases->counters.crowded++;
+        return CACHER_TURN_CROWDED;
+    }
+    leases->entries[i].looking = look;
+    *lease = grant(leases, i, look ? &nobody : &ticket->trace, now_us);
+    if (!look)
+        return CACHER_TURN_LEASE;
+    waiter_add(leases, place, i, ticket);
+    return CACHER_TURN_LOOK;
 }
 
 enum cacher_turn cacher_leases_get(struct cacher_leases *leases,
                                    const uint8_t key[PROTO_DIGEST_BYTES],
-                                   const struct cacher_ticket *ticket, uint64_t now_us,
-                                   uint64_t *lease)
+                                   const struct cacher_ticket *ticket, bool look,
+                                   uint64_t now_us, uint64_t *lease)
 {
     uint32_t i = find_entry(leases, key);
     if (i != NONE && leases->entries[i].expires_us <= now_us) {
-        /* The tick has not been here yet. */
-        leases->counters.expired++;
-        hand_over(leases, i, now_us);
+        expire(leases, i, now_us); /* the tick has not been here yet */
         i = find_entry(leases, key);
     }
-    if (i == NONE) {
-        i = entry_add(leases, key);
-        if (i == NONE) {
-            leases->counters.crowded++;
-            return CACHER_TURN_CROWDED;
-        }
-        *lease = grant(leases, i, &ticket->trace, now_us);
-        return CACHER_TURN_LEASE;
-    }
+    bool looks = i == NONE ? look : leases->entries[i].looking;
+    if (ticket->peek && !looks)
+        return CACHER_TURN_MISS;
+    if (i == NONE)
+        return begin(leases, key, ticket, look, now_us, lease);
+
     if (is_holder(&leases->entries[i], &ticket->trace)) {
         age_remove(leases, i);
         *lease = grant(leases, i, &ticket->trace, now_us);
@@ -339,6 +386,7 @@ enum cacher_turn cacher_leases_get(struct cacher_leases *leases,
         return CACHER_TURN_CROWDED;
     }
     waiter_add(leases, place, i, ticket);
+    leases->counters.shared += looks;
     return CACHER_TURN_PARKED;
 }
 
@@ -350,10 +398,11 @@ bool cacher_leases_fulfil(struct cacher_leases *leases,
         return false;
 
     bool held = leases->entries[i].lease == lease;
-    leases->counters.fulfilled += held;
+    bool looking = leases->entries[i].looking;
+    leases->counters.fulfilled += held && !looking;
     while (leases->entries[i].first != NONE) {
         struct cacher_ticket ticket = waiter_remove(leases, leases->entries[i].first);
-        leases->counters.coalesced++;
+        leases->counters.coalesced += !looking;
         leases->answer(&ticket, CACHER_ANSWER_RESULT, 0, leases->arg);
     }
     age_remove(leases, i);
@@ -368,7 +417,7 @@ bool cacher_leases_drop(struct cacher_leases *leases,
     uint32_t i = find_entry(leases, key);
     if (i == NONE || leases->entries[i].lease != lease)
         return false;
-    leases->counters.dropped++;
+    leases->counters.dropped += !leases->entries[i].looking;
     hand_over(leases, i, now_us);
     return true;
 }
@@ -398,8 +447,7 @@ void cacher_leases_tick(struct cacher_leases *leases, uint64_t now_us)
     }
     while (leases->oldest != NONE &&
            leases->entries[leases->oldest].expires_us <= now_us) {
-        leases->counters.expired++;
-        hand_over(leases, leases->oldest, now_us);
+        expire(leases, leases->oldest, now_us);
     }
 }
 

@@ -12,6 +12,12 @@
  * No payload, no socket, no clock, no random source: `now_us` is the caller's clock, and
  * every table has its final size from the start. A table that is full refuses, and the
  * caller then computes without a lease: twice the work, never a wrong answer.
+ *
+ * Where there is something to ask behind memory, the first lease is the cacher's own: it
+ * looks, and everybody is parked, the first caller too. Found is a put. Nothing found is
+ * a drop: the first caller gets the lease, and its time begins then. A look-up that takes
+ * longer than a lease lasts ends like one that ran out.
+ *
  * Behaviour: docs/PROTOCOL.md section 7. One thread.
  */
 #ifndef CACHER_LEASES_H
@@ -31,12 +37,14 @@ struct cacher_ticket {
     struct proto_id request; /* the JOB's id */
     struct proto_id trace;
     uint8_t attempt;
+    bool peek;         /* waits for look-ups only, and never computes */
     uint64_t until_us; /* latest answer */
 };
 
 enum cacher_answer {
     CACHER_ANSWER_RESULT, /* the key was put: here is the result */
-    CACHER_ANSWER_LEASE,  /* the one before did not deliver: you compute, under `lease` */
+    CACHER_ANSWER_LEASE, /* nothing found, or the one before did not deliver: you compute,
+                          * under `lease`; 0 for a peek */
     CACHER_ANSWER_TIMEOUT, /* until_us has come */
     CACHER_ANSWER_LEAVING  /* the cacher is shutting down */
 };
@@ -67,7 +75,9 @@ struct cacher_leases_counters {
     uint64_t timeouts;  /* of those, waited in vain */
     uint64_t aborted;   /* of those, no longer wanted */
     uint64_t crowded;   /* gets refused because a table was full */
-    uint64_t leases_now, parked_now;
+    uint64_t looks;     /* the cacher's own leases: in none of the four first */
+    uint64_t shared;    /* gets and peeks that waited for another's look-up */
+    uint64_t leases_now, parked_now; /* look-ups included */
 };
 
 /* NULL without memory, when a bound or lease_us is 0, or a bound is above 2^20. */
@@ -78,14 +88,17 @@ void cacher_leases_free(struct cacher_leases *leases); /* NULL is fine; answers 
 enum cacher_turn {
     CACHER_TURN_LEASE,  /* compute, under *lease */
     CACHER_TURN_PARKED, /* will be answered by `answer` */
+    CACHER_TURN_LOOK,   /* the same, and the cacher is to look, under *lease */
+    CACHER_TURN_MISS,   /* a peek, and nobody looks */
     CACHER_TURN_CROWDED /* a table is full: compute without a lease */
 };
 
-/* A get whose key is not cached. `lease` is written with CACHER_TURN_LEASE. */
+/* A get whose key is not in memory; `look`: there is something behind it to ask. `lease`
+ * is written with CACHER_TURN_LEASE and CACHER_TURN_LOOK. */
 enum cacher_turn cacher_leases_get(struct cacher_leases *leases,
                                    const uint8_t key[PROTO_DIGEST_BYTES],
-                                   const struct cacher_ticket *ticket, uint64_t now_us,
-                                   uint64_t *lease);
+                                   const struct cacher_ticket *ticket, bool look,
+                                   uint64_t now_us, uint64_t *lease);
 
 /* The result of `key` is there: everybody parked is answered and the lease ends. True
  * when `lease` was the one that held; a late or unasked put serves the parked too. */

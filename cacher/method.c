@@ -205,8 +205,10 @@ static void get_missing(struct cacher *cacher, struct job *job)
     park_until(cacher, job);
     if (!uv_is_active((uv_handle_t *)&cacher->tick))
         uv_timer_start(&cacher->tick, cacher_on_tick, CACHER_TICK_MS, CACHER_TICK_MS);
-    switch (cacher_leases_get(cacher->leases, job->submit.key, &job->ticket,
+    switch (cacher_leases_get(cacher->leases, job->submit.key, &job->ticket, false,
                               cacher_now_us(cacher), &lease)) {
+    case CACHER_TURN_LOOK:
+    case CACHER_TURN_MISS:
     case CACHER_TURN_LEASE:
     case CACHER_TURN_CROWDED:
         answer_miss(cacher, &job->ticket, lease, 0);
