@@ -57,6 +57,7 @@ struct queue {
 
 struct hotcache {
     size_t bytes_max;
+    size_t entries_max; /* SIZE_MAX: none */
     struct queue queue[PLACES];
     struct hotcache_counters counters;
 
@@ -117,6 +118,11 @@ static void queue_add(struct queue *queue, struct hotcache_entry *entry)
     queue->newest = entry;
     queue->entries++;
     queue->value_bytes += entry->value_bytes;
+}
+
+static size_t weight(const struct hotcache_value *value)
+{
+    return value->size + value->overhead;
 }
 
 static size_t queue_cost(const struct hotcache *cache, enum place place)
@@ -187,9 +193,10 @@ static void trim_ghosts(struct hotcache *cache)
 static bool evict_step(struct hotcache *cache, bool now)
 {
     const struct queue *main = &cache->queue[MAIN], *small = &cache->queue[SMALL];
-    bool from_small =
-        main->entries == 0 ||
-        (small->entries > 0 && queue_cost(cache, SMALL) > cache->bytes_max / SMALL_PART);
+    bool from_small = main->entries == 0 ||
+                      (small->entries > 0 &&
+                       (queue_cost(cache, SMALL) > cache->bytes_max / SMALL_PART ||
+                        small->entries > cache->entries_max / SMALL_PART));
     struct hotcache_entry *oldest = from_small ? small->oldest : main->oldest;
 
     if (!now && from_small && oldest->reads >= READS_TO_PROMOTE) {
@@ -213,11 +220,12 @@ static bool evict_step(struct hotcache *cache, bool now)
     return true;
 }
 
-/* Evict until `bytes` more fit. */
-static void make_room(struct hotcache *cache, size_t bytes)
+/* Evict until `entries` more, of `bytes`, fit. */
+static void make_room(struct hotcache *cache, size_t bytes, size_t entries)
 {
-    assert(bytes <= cache->bytes_max);
-    while (cache->counters.bytes > cache->bytes_max - bytes) {
+    assert(bytes <= cache->bytes_max && entries <= cache->entries_max);
+    while (cache->counters.bytes > cache->bytes_max - bytes ||
+           cache->counters.entries > cache->entries_max - entries) {
         if (cache->counters.entries == 0) {
             delete_entry(cache, cache->queue[GHOST].oldest);
             continue;
@@ -235,6 +243,7 @@ struct hotcache *hotcache_new(size_t bytes_max)
     if (cache == NULL)
         return NULL;
     cache->bytes_max = bytes_max;
+    cache->entries_max = SIZE_MAX;
     if (hotcache_table_init(&cache->table) < 0) {
         free(cache);
         return NULL;
@@ -306,7 +315,7 @@ int hotcache_put(struct hotcache *cache, const void *key, size_t key_bytes,
                           *entry = *at;
     size_t limit = cache->bytes_max / VALUE_PART;
 
-    if (limit < HOTCACHE_ENTRY_BYTES || value->size > limit - HOTCACHE_ENTRY_BYTES) {
+    if (limit < HOTCACHE_ENTRY_BYTES || weight(value) > limit - HOTCACHE_ENTRY_BYTES) {
         cache->counters.refused++;
         if (entry != NULL && entry->value != NULL)
             delete_at(cache, at); /* the older value is not what was put last */
@@ -325,11 +334,11 @@ int hotcache_put(struct hotcache *cache, const void *key, size_t key_bytes,
         return -ENOMEM;
     if (place == MAIN && entry->value == NULL)
         entry->reads = 0;
-    make_room(cache, value->size + HOTCACHE_ENTRY_BYTES);
+    make_room(cache, weight(value) + HOTCACHE_ENTRY_BYTES, 1);
 
     struct hotcache_value *older = entry->value;
     entry->value = hotcache_value_ref(value);
-    entry->value_bytes = value->size;
+    entry->value_bytes = weight(value);
     entry->expires_us = ttl_us < UINT64_MAX - now_us ? now_us + ttl_us : UINT64_MAX;
     cache->counters.inserted++;
     move_to(cache, entry, place);
@@ -387,7 +396,30 @@ void hotcache_resize(struct hotcache *cache, size_t bytes_max)
 {
     cache->bytes_max = bytes_max;
     trim_ghosts(cache);
-    make_room(cache, 0);
+    make_room(cache, 0, 0);
+    hotcache_table_fit(&cache->table, SIZE_MAX);
+}
+
+void hotcache_limit_entries(struct hotcache *cache, size_t entries_max)
+{
+    cache->entries_max = entries_max != 0 ? entries_max : SIZE_MAX;
+    make_room(cache, 0, 0);
+    hotcache_table_fit(&cache->table, SIZE_MAX);
+}
+
+void hotcache_each(struct hotcache *cache,
+                   bool (*keep)(const uint8_t *key, size_t key_bytes,
+                                const struct hotcache_value *value, void *arg),
+                   void *arg)
+{
+    for (int place = SMALL; place <= MAIN; place++) {
+        struct hotcache_entry *next;
+        for (struct hotcache_entry *e = cache->queue[place].oldest; e != NULL; e = next) {
+            next = e->newer;
+            if (!keep(e->key, e->key_bytes, e->value, arg))
+                delete_entry(cache, e);
+        }
+    }
     hotcache_table_fit(&cache->table, SIZE_MAX);
 }
 
@@ -428,12 +460,12 @@ bool hotcache_consistent(const struct hotcache *cache)
              e != NULL; e = e->next_in_bucket) {
             in_table++;
             entries += e->value != NULL;
-            bytes += e->value != NULL ? HOTCACHE_ENTRY_BYTES + e->value->size
+            bytes += e->value != NULL ? HOTCACHE_ENTRY_BYTES + weight(e->value)
                                       : HOTCACHE_GHOST_BYTES;
         }
     return queue_consistent(cache, SMALL) && queue_consistent(cache, MAIN) &&
            queue_consistent(cache, GHOST) && in_table == cache->table.entries &&
            bytes == cache->counters.bytes && entries == cache->counters.entries &&
-           bytes <= cache->bytes_max &&
+           bytes <= cache->bytes_max && entries <= cache->entries_max &&
            queue_cost(cache, GHOST) <= cache->bytes_max / GHOST_PART;
 }

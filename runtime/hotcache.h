@@ -5,9 +5,9 @@
  * what is asked for once, a main queue keeps what is asked for again, a ghost queue
  * remembers keys alone. The bound counts value bytes, HOTCACHE_ENTRY_BYTES for each entry
  * and HOTCACHE_GHOST_BYTES for each ghost; it holds at every moment, but for values that
- * callers still have a reference to after their eviction. Entries expire by a time to
- * live. Used as the gateway's hot cache and as the cacher's memory tier. One thread;
- * `now_us` is the caller's clock.
+ * callers still have a reference to after their eviction. A second bound, of entries, may
+ * be added. Entries expire by a time to live. Used as the gateway's hot cache and as the
+ * cacher's memory tier. One thread; `now_us` is the caller's clock.
  */
 #ifndef RUNTIME_HOTCACHE_H
 #define RUNTIME_HOTCACHE_H
@@ -29,6 +29,7 @@ struct hotcache_value {
     const uint8_t *bytes;
     size_t size;
     uint32_t references;
+    uint32_t overhead; /* bytes that it costs beside them and HOTCACHE_ENTRY_BYTES */
     void (*destroy)(struct hotcache_value *value); /* frees bytes; value too */
     void *owner;                                   /* for destroy */
 };
@@ -60,10 +61,18 @@ int hotcache_put(struct hotcache *cache, const void *key, size_t key_bytes,
 /* Whether there was a value. Counted nowhere, like hotcache_clear. */
 bool hotcache_remove(struct hotcache *cache, const void *key, size_t key_bytes);
 void hotcache_clear(struct hotcache *cache);
+/* Show every value that is kept, in no order, expired ones too; the visitor calls no
+ * function of the cache. What it says false to is removed like hotcache_remove does. */
+void hotcache_each(struct hotcache *cache,
+                   bool (*keep)(const uint8_t *key, size_t key_bytes,
+                                const struct hotcache_value *value, void *arg),
+                   void *arg);
 /* Drop expired entries, looking at no more than `most` entries; call on a timer. */
 void hotcache_sweep(struct hotcache *cache, uint64_t now_us, size_t most);
 /* A new bound; evicts down to it. */
 void hotcache_resize(struct hotcache *cache, size_t bytes_max);
+/* The bound of entries, 0: none; evicts down to it. */
+void hotcache_limit_entries(struct hotcache *cache, size_t entries_max);
 const struct hotcache_counters *hotcache_counters(const struct hotcache *cache);
 
 /* For tests: counts everything anew, and says whether that gives the counters, whether

@@ -319,7 +319,7 @@ static void the_owners_destroy_is_called_once(void **state)
     (void)state;
     static const uint8_t bytes[4] = {1, 2, 3, 4};
     struct hotcache *cache = hotcache_new(1 << 20);
-    struct hotcache_value value = {bytes, sizeof bytes, 1, count_destroy, &destroyed};
+    struct hotcache_value value = {bytes, sizeof bytes, 1, 0, count_destroy, &destroyed};
 
     destroyed = 0;
     assert_int_equal(hotcache_put(cache, "a", 1, &value, NEVER, 0), 0);
@@ -329,6 +329,80 @@ static void the_owners_destroy_is_called_once(void **state)
     assert_int_equal(destroyed, 0);
     hotcache_free(cache);
     assert_int_equal(destroyed, 1);
+}
+
+static void what_a_value_costs_beside_its_bytes_counts(void **state)
+{
+    (void)state;
+    struct hotcache *cache = hotcache_new(100000);
+    struct test_key key = key_of(1);
+    struct hotcache_value *value = value_of(1000, 1);
+
+    value->overhead = 500;
+    assert_int_equal(hotcache_put(cache, &key, sizeof key, value, NEVER, 0), 0);
+    hotcache_value_unref(value);
+    assert_int_equal(hotcache_counters(cache)->bytes, 1500 + HOTCACHE_ENTRY_BYTES);
+    assert_true(hotcache_consistent(cache));
+
+    value = value_of(1000, 1);
+    value->overhead = 25000;
+    assert_int_equal(hotcache_put(cache, &key, sizeof key, value, NEVER, 0), -E2BIG);
+    hotcache_value_unref(value);
+    assert_int_equal(hotcache_counters(cache)->bytes, 0);
+    hotcache_free(cache);
+}
+
+static void a_bound_of_entries_holds_beside_that_of_bytes(void **state)
+{
+    (void)state;
+    struct hotcache *cache = hotcache_new(1 << 20);
+
+    for (uint64_t i = 0; i < 100; i++)
+        assert_int_equal(put(cache, i, 10, NEVER, 0), 0);
+    hotcache_limit_entries(cache, 20);
+    assert_int_equal(hotcache_counters(cache)->entries, 20);
+    for (uint64_t i = 100; i < 200; i++) {
+        assert_int_equal(put(cache, i, 10, NEVER, 0), 0);
+        assert_int_equal(hotcache_counters(cache)->entries, 20);
+        assert_true(has(cache, i, 0));
+    }
+    assert_true(hotcache_consistent(cache));
+    hotcache_limit_entries(cache, 0);
+    for (uint64_t i = 200; i < 300; i++)
+        assert_int_equal(put(cache, i, 10, NEVER, 0), 0);
+    assert_int_equal(hotcache_counters(cache)->entries, 120);
+    hotcache_limit_entries(cache, 1);
+    assert_int_equal(put(cache, 1, 10, NEVER, 0), 0);
+    assert_int_equal(hotcache_counters(cache)->entries, 1);
+    assert_true(hotcache_consistent(cache));
+    hotcache_free(cache);
+}
+
+/* Keeps what has an odd number; counts all. */
+static bool keep_odd(const uint8_t *key, size_t key_bytes,
+                     const struct hotcache_value *value, void *arg)
+{
+    assert_int_equal(key_bytes, sizeof(struct test_key));
+    assert_int_equal(value->bytes[0], key[0]);
+    ++*(unsigned *)arg;
+    return key[0] % 2 == 1;
+}
+
+static void each_value_is_shown_once_and_goes_where_told(void **state)
+{
+    (void)state;
+    struct hotcache *cache = hotcache_new(1 << 20);
+    unsigned shown = 0;
+
+    for (uint64_t i = 0; i < 200; i++)
+        assert_int_equal(put(cache, i, 10, i < 100 ? NEVER : 5, 0), 0);
+    hotcache_each(cache, keep_odd, &shown);
+    assert_int_equal(shown, 200);
+    for (uint64_t i = 0; i < 200; i++)
+        assert_int_equal(has(cache, i, 1), i % 2 == 1);
+    assert_int_equal(hotcache_counters(cache)->entries, 100);
+    assert_true(hotcache_consistent(cache));
+    hotcache_free(cache);
 }
 
 int main(void)
@@ -346,6 +420,9 @@ int main(void)
         cmocka_unit_test(an_empty_value_is_a_value),
         cmocka_unit_test(a_key_asked_for_again_after_its_eviction_enters_main),
         cmocka_unit_test(a_purged_key_leaves_no_ghost),
+        cmocka_unit_test(what_a_value_costs_beside_its_bytes_counts),
+        cmocka_unit_test(a_bound_of_entries_holds_beside_that_of_bytes),
+        cmocka_unit_test(each_value_is_shown_once_and_goes_where_told),
         cmocka_unit_test(a_sweep_drops_the_expired_and_looks_at_no_more_than_it_may),
         cmocka_unit_test(sweeps_of_one_entry_come_round_to_all),
         cmocka_unit_test(a_smaller_bound_holds_at_once),
