@@ -33,3 +33,23 @@ const char *cacher_value_check(const uint8_t key[PROTO_DIGEST_BYTES],
         return "the features are those of another key";
     return NULL;
 }
+
+static uint32_t get_u32_big(const uint8_t *bytes)
+{
+    return (uint32_t)bytes[0] << 24 | (uint32_t)bytes[1] << 16 | (uint32_t)bytes[2] << 8 |
+           bytes[3];
+}
+
+void cacher_value_picture(const uint8_t *bytes, size_t size, uint32_t *width_px,
+                          uint32_t *height_px)
+{
+    struct proto_blob blob;
+
+    if (memcmp(bytes, png_begin, PNG_SIGNATURE_BYTES) == 0) {
+        *width_px = get_u32_big(bytes + sizeof png_begin);
+        *height_px = get_u32_big(bytes + sizeof png_begin + 4);
+    } else if (proto_blob_decode(bytes, size, &blob) == 0) {
+        *width_px = blob.width_px;
+        *height_px = blob.height_px;
+    }
+}
