@@ -3,9 +3,11 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
-#define EVERY_MS      1000 /* PROGRESS of what is parked, READY, expired results */
-#define SWEEP_ENTRIES 4096 /* looked at in one sweep */
+#define TTL_MS_MAX    86400000 /* of a level */
+#define EVERY_MS      1000     /* PROGRESS of what is parked, READY, expired results */
+#define SWEEP_ENTRIES 4096     /* looked at in one sweep */
 
 const struct option_spec cacher_option_specs[] = {
 #define OPTIONS_OF struct cacher_options
@@ -29,51 +31,58 @@ const struct metrics_spec cacher_metrics_specs[] = {
     {0},
 };
 
+uint64_t cacher_wall_s(void)
+{
+    return (uint64_t)time(NULL);
+}
+
 /* ---- other messages ---- */
 
 static void on_purge(struct cacher *cacher, const struct mesh_msg *msg)
 {
     struct proto_purge purge;
+    struct cacher_filter filter;
 
     if (proto_body_decode(proto_purge_fields, msg->body, msg->body_bytes, &purge) < 0 ||
-        (purge.key_bytes != 0 && purge.key_bytes != PROTO_DIGEST_BYTES)) {
+        cacher_errand_filter(&purge, &filter) != NULL) {
         cacher->metrics->bad_jobs++;
         return;
     }
+    filter.dry_run = false; /* asked for by the method alone */
     cacher->metrics->purges++;
-    if (purge.key_bytes == 0) {
-        hotcache_clear(cacher->cache);
-        log_event(LOG_NOTICE, "purged", "what=all");
-    } else {
-        (void)hotcache_remove(cacher->cache, purge.key, purge.key_bytes);
-    }
+    uint64_t matched = cacher_memory_purge(&cacher->memory, &filter);
+    if (filter.kind != CACHER_FILTER_KEY)
+        log_event(LOG_NOTICE, "purged", "results=%llu prefix=%s tag=%s older_s=%llu",
+                  (unsigned long long)matched, filter.prefix, filter.tag,
+                  (unsigned long long)purge.older_s);
 }
 
-/* What remains of memory_bytes_max under each level, percent. */
-static unsigned share_of_level(const char *level)
+/* The level that holds has changed. */
+static void bound_memory(struct cacher *cacher)
 {
-    if (strcmp(level, "critical") == 0)
-        return 25;
-    return strcmp(level, "forced") == 0 ? 50 : 100;
+    enum cacher_level level = cacher->pressure.held;
+
+    cacher_memory_bound(&cacher->memory, cacher_level_percent(level));
+    log_event(LOG_NOTICE, "memory bound", "level=%s bytes=%llu bytes_max=%llu",
+              cacher_level_name(level),
+              (unsigned long long)hotcache_counters(cacher->memory.results)->bytes,
+              (unsigned long long)cacher->memory.bytes_max);
 }
 
 static void on_mode(struct cacher *cacher, const struct mesh_msg *msg)
 {
     struct proto_mode mode;
+    enum cacher_level level;
+    uint64_t now_us = cacher_now_us(cacher);
 
-    if (proto_body_decode(proto_mode_fields, msg->body, msg->body_bytes, &mode) < 0)
+    if (proto_body_decode(proto_mode_fields, msg->body, msg->body_bytes, &mode) < 0 ||
+        cacher_level_by_name(mode.level, &level) < 0)
         return;
-    unsigned share = share_of_level(mode.level);
-    uint64_t bound = cacher->options->memory_bytes_max * share / 100;
-    if (bound != cacher->metrics->bytes_max)
-        log_event(LOG_NOTICE, "memory bound", "level=%s bytes_max=%llu", mode.level,
-                  (unsigned long long)bound);
-    cacher->metrics->bytes_max = bound;
-    cacher->pressure_end_us =
-        share < 100 ? cacher_now_us(cacher) + mode.ttl_ms * 1000 : 0;
-    if (strcmp(mode.level, "normal") != 0)
-        hotcache_sweep(cacher->cache, cacher_now_us(cacher), SIZE_MAX);
-    hotcache_resize(cacher->cache, bound);
+    uint64_t ttl_ms = mode.ttl_ms < TTL_MS_MAX ? mode.ttl_ms : TTL_MS_MAX;
+    if (level >= CACHER_SOFT)
+        cacher_memory_sweep(&cacher->memory, now_us, SIZE_MAX);
+    if (cacher_level_say(&cacher->pressure, level, ttl_ms * 1000, now_us))
+        bound_memory(cacher);
 }
 
 static void on_message(struct session *session, struct mesh_msg *msg, void *arg)
@@ -86,8 +95,10 @@ static void on_message(struct session *session, struct mesh_msg *msg, void *arg)
         cacher_method_run(cacher, msg);
         break;
     case PROTO_ABORT:
-        (void)cacher_leases_abort(cacher->leases, &msg->envelope.request,
-                                  msg->envelope.attempt);
+        if (!cacher_leases_abort(cacher->leases, &msg->envelope.request,
+                                 msg->envelope.attempt))
+            (void)cacher_errand_abort(cacher, &msg->envelope.request,
+                                      msg->envelope.attempt);
         break;
     case PROTO_PURGE:
         on_purge(cacher, msg);
@@ -115,19 +126,14 @@ static void on_every(uv_timer_t *timer)
 {
     struct cacher *cacher = timer->data;
 
-    if (session_is_up(cacher->session)) {
-        cacher_method_progress(cacher);
-        cacher_method_ready(cacher);
+    if (cacher->session != NULL && session_is_up(cacher->session)) {
+        cacher_answer_progress(cacher);
+        cacher_answer_ready(cacher);
     }
-    hotcache_sweep(cacher->cache, cacher_now_us(cacher), SWEEP_ENTRIES);
-    if (cacher->pressure_end_us != 0 &&
-        cacher_now_us(cacher) >= cacher->pressure_end_us) {
-        /* Whoever set the level is silent: a dead monitor leaves no stale bound. */
-        cacher->pressure_end_us = 0;
-        cacher->metrics->bytes_max = cacher->options->memory_bytes_max;
-        hotcache_resize(cacher->cache, cacher->options->memory_bytes_max);
-        log_event(LOG_NOTICE, "memory bound", "level=normal why=\"the level ran out\"");
-    }
+    cacher_memory_sweep(&cacher->memory, cacher_now_us(cacher), SWEEP_ENTRIES);
+    if (cacher_level_tick(&cacher->pressure, cacher->options->restore_ms * 1000,
+                          cacher_now_us(cacher)))
+        bound_memory(cacher);
 }
 
 /* ---- session ---- */
@@ -139,43 +145,14 @@ static void on_up(struct session *session, const struct proto_welcome *welcome,
     (void)session;
     (void)welcome;
 
-    if (fresh)
+    if (fresh) {
         cacher_leases_forget(cacher->leases);
+        cacher_errand_forget(cacher);
+    }
     cacher->credit = 0;
-    cacher_method_ready(cacher);
+    cacher_answer_ready(cacher);
     service_ready(cacher->service, "cache, %llu MiB",
                   (unsigned long long)(cacher->options->memory_bytes_max >> 20));
-}
-
-static void update_metrics(struct cacher *cacher)
-{
-    struct cacher_metrics *m = cacher->metrics;
-    const struct cacher_leases_counters *l = cacher_leases_counters(cacher->leases);
-    const struct hotcache_counters *h = hotcache_counters(cacher->cache);
-
-    m->coalesced = l->coalesced;
-    m->parked = l->parked;
-    m->park_timeouts = l->timeouts;
-    m->park_aborted = l->aborted;
-    m->crowded = l->crowded;
-    m->leases_granted = l->granted;
-    m->leases_fulfilled = l->fulfilled;
-    m->leases_expired = l->expired;
-    m->leases_dropped = l->dropped;
-    m->parked_now = l->parked_now;
-    m->leases_now = l->leases_now;
-    m->evictions = h->evicted;
-    m->expired = h->expired;
-    m->entries = h->entries;
-    m->bytes = h->bytes;
-}
-
-static json_t *stats(void *arg)
-{
-    struct cacher *cacher = arg;
-
-    update_metrics(cacher);
-    return metrics_json(cacher_metrics_specs, cacher->metrics);
 }
 
 /* ---- life ---- */
@@ -188,34 +165,84 @@ static int make_parts(struct cacher *cacher)
                                           .parked_key_max =
                                               (uint32_t)options->parked_key_max,
                                           .lease_us = options->lease_ms * 1000};
+    struct cacher_memory_limits memory = {
+        .bytes_max = options->memory_bytes_max,
+        .entries_max = options->memory_entries_max,
+        .refusals_bytes_max = options->negative_bytes_max,
+        .ttl_us = options->ttl_s * 1000000,
+        .refusal_ttl_us = options->negative_ttl_s * 1000000,
+        .jitter_percent = (unsigned)options->ttl_jitter_percent};
 
     service_random(&limits.first, sizeof limits.first);
     service_random(&limits.seed, sizeof limits.seed);
     cacher->leases = cacher_leases_new(&limits, cacher_method_parked_end, cacher);
-    cacher->cache = hotcache_new(options->memory_bytes_max);
-    return cacher->leases != NULL && cacher->cache != NULL ? 0 : -ENOMEM;
+    if (cacher->leases == NULL)
+        return -ENOMEM;
+    return cacher_memory_open(&cacher->memory, &memory);
 }
 
 static void add_timer(struct cacher *cacher, uv_timer_t *timer)
 {
     uv_timer_init(service_loop(cacher->service), timer);
     timer->data = cacher;
-    cacher->timers++;
+    cacher->open++;
+}
+
+static int check_options(const struct cacher_options *options)
+{
+    if (options->parked_max + CACHER_ERRANDS_MAX < options->jobs_max)
+        return 0;
+    log_event(LOG_ERROR, "jobs_max must be above parked_max, and 8 more",
+              "parked_max=%llu jobs_max=%llu", (unsigned long long)options->parked_max,
+              (unsigned long long)options->jobs_max);
+    return -EINVAL;
+}
+
+static int join_mesh(struct cacher *cacher)
+{
+    static const struct session_callbacks callbacks = {
+        .on_up = on_up, .on_message = on_message, .stats = cacher_stats};
+    struct proto_enlist enlist = {.service = "cache",
+                                  .slots = cacher->options->jobs_max,
+                                  .credit_bytes = cacher->options->jobs_bytes_max};
+    int err = session_open(cacher->service, NULL, &enlist, &callbacks, cacher,
+                           &cacher->session);
+
+    if (err < 0)
+        log_event(LOG_ERROR, "cannot connect", "endpoint=\"%s\" error=\"%s\"",
+                  service_endpoint(cacher->service, "back"), strerror(-err));
+    return err;
+}
+
+/* The warm-up at the start is over. */
+static void on_warmed(const struct cacher_warmed *warmed, void *arg)
+{
+    struct cacher *cacher = arg;
+    (void)warmed;
+
+    if (cacher->session == NULL && !cacher->leaving && !cacher->stopped) {
+        int err = join_mesh(cacher);
+        if (err < 0)
+            service_stop(cacher->service, err);
+    }
+}
+
+static int begin(struct cacher *cacher)
+{
+    const struct cacher_options *options = cacher->options;
+    bool warming = options->warm_ms > 0 &&
+                   cacher_warm(cacher, options->warm_ms, on_warmed, cacher) == 0;
+
+    return warming && options->warm_before_ready ? 0 : join_mesh(cacher);
 }
 
 static int start(struct service *service)
 {
-    static const struct session_callbacks callbacks = {
-        .on_up = on_up, .on_message = on_message, .stats = stats};
     const struct cacher_options *options = service_options(service);
+    int err = check_options(options);
 
-    if (options->parked_max >= options->jobs_max) {
-        log_event(LOG_ERROR, "parked_max must be below jobs_max",
-                  "parked_max=%llu jobs_max=%llu",
-                  (unsigned long long)options->parked_max,
-                  (unsigned long long)options->jobs_max);
-        return -EINVAL;
-    }
+    if (err < 0)
+        return err;
     struct cacher *cacher = calloc(1, sizeof *cacher);
     if (cacher == NULL)
         return -ENOMEM;
@@ -223,29 +250,37 @@ static int start(struct service *service)
     cacher->service = service;
     cacher->options = options;
     cacher->metrics = service_metrics(service);
-    cacher->metrics->bytes_max = options->memory_bytes_max;
     add_timer(cacher, &cacher->tick);
     add_timer(cacher, &cacher->every);
     add_timer(cacher, &cacher->leave);
-    int err = make_parts(cacher);
+    err = make_parts(cacher);
     if (err < 0)
         return err;
     uv_timer_start(&cacher->every, on_every, EVERY_MS, EVERY_MS);
+    return begin(cacher);
+}
 
-    struct proto_enlist enlist = {.service = "cache",
-                                  .slots = options->jobs_max,
-                                  .credit_bytes = options->jobs_bytes_max};
-    err = session_open(service, NULL, &enlist, &callbacks, cacher, &cacher->session);
-    if (err < 0)
-        log_event(LOG_ERROR, "cannot connect", "endpoint=\"%s\" error=\"%s\"",
-                  service_endpoint(service, "back"), strerror(-err));
-    return err;
+/* ---- the end ---- */
+
+static void on_flushed(void *arg)
+{
+    struct cacher *cacher = arg;
+
+    cacher->flushed = true;
+    service_stop(cacher->service, 0);
+}
+
+/* What was put is written before the process ends, as long as the tiers answer. */
+static void flush(struct cacher *cacher, uint64_t ms)
+{
+    if (!cacher->tiers.closing)
+        cacher_tiers_close(&cacher->tiers, ms, on_flushed, cacher);
 }
 
 static void on_leave(uv_timer_t *timer)
 {
     struct cacher *cacher = timer->data;
-    service_stop(cacher->service, 0);
+    flush(cacher, cacher->options->flush_ms);
 }
 
 static void drain(struct service *service, bool hurry)
@@ -256,21 +291,35 @@ static void drain(struct service *service, bool hurry)
         struct proto_envelope envelope = {.verb = PROTO_DRAIN,
                                           .priority = PROTO_PRIORITY_NORMAL};
         cacher->leaving = true;
-        (void)session_send(cacher->session, &envelope, &(struct proto_drain){0}, NULL);
+        if (cacher->session != NULL)
+            (void)session_send(cacher->session, &envelope, &(struct proto_drain){0},
+                               NULL);
         cacher_leases_leave(cacher->leases);
         /* Jobs that crossed DRAIN are answered still; the broker does not say when
          * the last one was sent. */
         uv_timer_start(&cacher->leave, on_leave, cacher->options->drain_ms, 0);
     }
     if (hurry)
-        service_stop(service, 0);
+        service_stop(service, 0); /* stop() closes what is open, without waiting */
+}
+
+static void one_closed(struct cacher *cacher)
+{
+    if (--cacher->open > 0)
+        return;
+    cacher_leases_free(cacher->leases);
+    cacher_memory_close(&cacher->memory);
+    free(cacher);
 }
 
 static void on_timer_closed(uv_handle_t *handle)
 {
-    struct cacher *cacher = handle->data;
-    if (--cacher->timers == 0)
-        free(cacher);
+    one_closed(handle->data);
+}
+
+static void on_tiers_closed(void *arg)
+{
+    one_closed(arg);
 }
 
 static void stop(struct service *service)
@@ -279,9 +328,19 @@ static void stop(struct service *service)
 
     if (cacher == NULL)
         return;
+    cacher->stopped = true;
     session_close(cacher->session);
-    cacher_leases_free(cacher->leases);
-    hotcache_free(cacher->cache);
+    cacher->session = NULL;
+    if (cacher->leases != NULL)
+        cacher_leases_forget(cacher->leases); /* there is nobody left to tell */
+    cacher->open++;
+    if (cacher->flushed) {
+        on_tiers_closed(cacher);
+    } else {
+        cacher->tiers.closed = on_tiers_closed; /* of the close under way, if there is */
+        if (!cacher->tiers.closing)
+            cacher_tiers_close(&cacher->tiers, 0, on_tiers_closed, cacher);
+    }
     uv_close((uv_handle_t *)&cacher->tick, on_timer_closed);
     uv_close((uv_handle_t *)&cacher->every, on_timer_closed);
     uv_close((uv_handle_t *)&cacher->leave, on_timer_closed);

@@ -28,6 +28,7 @@ struct cacher_metrics {
 #include "runtime/metrics_end.h"
 };
 
+extern const struct metrics_spec cacher_metrics_specs[];
 /* For service_main(). */
 extern const struct service_spec cacher_spec;
 

@@ -1,6 +1,7 @@
 #include "cacher/memory.h"
 
 #include "cacher/tier/ttl.h"
+#include "proto/key.h"
 
 #include <errno.h>
 #include <malloc.h>

@@ -1,191 +1,91 @@
 /*
- * The four methods of the service "cache", and the frames that answer them.
+ * The methods of the service "cache" that hits and misses are made of.
  *
- * DONE proves delivery as START does, so START is sent for what is parked only.
+ * A get is answered from memory, or parked while the tiers behind are asked; one look-up
+ * serves everybody who asks for the key meanwhile. What none of them has, the caller
+ * computes under a lease (leases.h).
  */
 #include "cacher/state.h"
-#include "cacher/tier/ttl.h"
 #include "cacher/value.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #define MARGIN_MS 20 /* a parked get is answered so long before its budget ends */
+#define TOUCH_S   60 /* the use of a result is told to the tiers so often at most */
 
-/* ---- a result in memory ----
- *
- * hotcache's references are for one thread, and ZeroMQ frees what it has sent on its
- * own. So each value owns a zmq_msg_t: sending takes a zmq_msg_copy() of it, whose count
- * is libzmq's own and atomic, and the bytes go out without being copied. They are copied
- * once, when they arrive: a received message may be a piece of a larger receive buffer,
- * which it would keep alive uncounted.
- */
+/* ---- what waited ---- */
 
-struct value {
-    struct hotcache_value shared; /* first: destroy gets this */
-    zmq_msg_t payload;
-};
-
-static void value_destroy(struct hotcache_value *shared)
-{
-    struct value *value = (struct value *)shared;
-    zmq_msg_close(&value->payload);
-    free(value);
-}
-
-static struct hotcache_value *value_new(const void *bytes, size_t size)
-{
-    struct value *value = calloc(1, sizeof *value);
-    if (value == NULL)
-        return NULL;
-    if (mesh_payload_copy(&value->payload, bytes, size) < 0) {
-        free(value);
-        return NULL;
-    }
-    value->shared = (struct hotcache_value){.bytes = zmq_msg_data(&value->payload),
-                                            .size = size,
-                                            .references = 1,
-                                            .destroy = value_destroy};
-    return &value->shared;
-}
-
-static zmq_msg_t *value_payload(struct hotcache_value *shared)
-{
-    return &((struct value *)shared)->payload;
-}
-
-/* ---- answers ---- */
-
-/* A frame that cannot be sent is lost, as PROTOCOL section 1 says; the broker's waits
- * have an end. The session's queue holds more than jobs_max frames, so it is rare. */
-static void send_about(struct cacher *cacher, const struct cacher_ticket *ticket,
-                       enum proto_verb verb, enum proto_status status, const void *body,
-                       zmq_msg_t *payload)
-{
-    struct proto_envelope envelope = {.verb = (uint8_t)verb,
-                                      .status = (uint16_t)status,
-                                      .priority = PROTO_PRIORITY_NORMAL,
-                                      .attempt = ticket->attempt,
-                                      .request = ticket->request,
-                                      .trace = ticket->trace};
-
-    if (session_send(cacher->session, &envelope, body, payload) < 0)
-        cacher->metrics->lost_answers++;
-}
-
-static void answer_result(struct cacher *cacher, const struct cacher_ticket *ticket,
-                          struct hotcache_value *value, const char *how)
-{
-    struct proto_outcome outcome = {0};
-
-    snprintf(outcome.code, sizeof outcome.code, "%s", proto_status_code(PROTO_STATUS_OK));
-    snprintf(outcome.cache, sizeof outcome.cache, "%s", how);
-    send_about(cacher, ticket, PROTO_DONE, PROTO_STATUS_OK, &outcome,
-               value_payload(value));
-}
-
-static void answer_end(struct cacher *cacher, const struct cacher_ticket *ticket,
-                       enum proto_status status, const char *detail)
-{
-    struct proto_outcome outcome = {0};
-
-    snprintf(outcome.code, sizeof outcome.code, "%s", proto_status_code(status));
-    snprintf(outcome.detail, sizeof outcome.detail, "%s", detail);
-    send_about(cacher, ticket, PROTO_DONE, status, &outcome, NULL);
-}
-
-static void refuse(struct cacher *cacher, const struct cacher_ticket *ticket,
-                   const char *why)
-{
-    cacher->metrics->bad_jobs++;
-    answer_end(cacher, ticket, PROTO_STATUS_BAD_REQUEST, why);
-}
-
-/* `lease` 0: compute without one, or, with `retry_ms`, ask again. */
-static void answer_miss(struct cacher *cacher, const struct cacher_ticket *ticket,
-                        uint64_t lease, uint64_t retry_ms)
-{
-    struct proto_outcome outcome = {.lease = lease, .retry_after_ms = retry_ms};
-
-    cacher->metrics->misses++;
-    if (lease != 0)
-        outcome.lease_ms = cacher->options->lease_ms;
-    snprintf(outcome.code, sizeof outcome.code, "%s",
-             proto_status_code(PROTO_STATUS_MISS));
-    snprintf(outcome.cache, sizeof outcome.cache, "miss");
-    send_about(cacher, ticket, PROTO_DONE, PROTO_STATUS_MISS, &outcome, NULL);
-}
-
-static void answer_leaving(struct cacher *cacher, const struct cacher_ticket *ticket)
-{
-    struct proto_outcome outcome = {.retryable = 1};
-
-    snprintf(outcome.code, sizeof outcome.code, "%s",
-             proto_status_code(PROTO_STATUS_DRAINING));
-    snprintf(outcome.detail, sizeof outcome.detail, "the cacher is shutting down");
-    snprintf(outcome.blame, sizeof outcome.blame, "worker");
-    send_about(cacher, ticket, PROTO_FAIL, PROTO_STATUS_DRAINING, &outcome, NULL);
-}
-
-/* How a get that was parked ends. */
 void cacher_method_parked_end(const struct cacher_ticket *ticket,
                               enum cacher_answer answer, uint64_t lease, void *arg)
 {
     struct cacher *cacher = arg;
+    const struct cacher_fresh *fresh = &cacher->fresh;
 
     switch (answer) {
     case CACHER_ANSWER_RESULT:
-        answer_result(cacher, ticket, cacher->fresh, "coalesced");
+        if (fresh->refusal != NULL)
+            cacher_answer_refusal(cacher, ticket, fresh->refusal, fresh->how);
+        else
+            cacher_answer_result(cacher, ticket, fresh->result, fresh->how);
         break;
     case CACHER_ANSWER_LEASE:
-        answer_miss(cacher, ticket, lease, 0);
+        cacher_answer_miss(cacher, ticket, lease, 0);
         break;
     case CACHER_ANSWER_TIMEOUT:
-        answer_miss(cacher, ticket, 0, 1);
+        cacher_answer_miss(cacher, ticket, 0, 1);
         break;
     case CACHER_ANSWER_LEAVING:
-        answer_leaving(cacher, ticket);
+        cacher_answer_leaving(cacher, ticket);
         break;
     }
 }
 
-/* ---- credit ---- */
-
-static void say_ready(struct cacher *cacher)
+/* Tell those who wait for the key. Whether `lease` was the one that held. */
+static bool tell(struct cacher *cacher, const uint8_t *key, uint64_t lease,
+                 const struct cacher_fresh *fresh)
 {
-    uint64_t parked = cacher_leases_counters(cacher->leases)->parked_now;
-    struct proto_envelope envelope = {.verb = PROTO_READY,
-                                      .priority = PROTO_PRIORITY_NORMAL};
-    struct proto_ready ready = {.credit = cacher->options->jobs_max - parked};
+    cacher->fresh = *fresh;
+    bool held = cacher_leases_fulfil(cacher->leases, key, lease);
+    cacher->fresh = (struct cacher_fresh){0};
+    return held;
+}
 
-    if (cacher->leaving)
+/* ---- looking behind memory ---- */
+
+/* A store keeps by rules of its own, and being asked for is a new beginning. What is in
+ * Redis was put there for the same time as here, and is not to live longer by moving. */
+static uint64_t age_us_of(const struct hotcache_value *value, enum cacher_role from)
+{
+    static const uint8_t no_key[PROTO_DIGEST_BYTES];
+    struct cacher_record record;
+    uint64_t now_s = cacher_wall_s();
+
+    cacher_result_record(value, no_key, &record);
+    if (from == CACHER_ROLE_STORE || record.created_s >= now_s)
+        return 0;
+    return (now_s - record.created_s) * 1000000;
+}
+
+static void on_looked(const uint8_t key[PROTO_DIGEST_BYTES], uint64_t lease,
+                      struct hotcache_value *value, enum cacher_role from, void *arg)
+{
+    struct cacher *cacher = arg;
+    uint64_t now_us = cacher_now_us(cacher);
+
+    if (value == NULL) {
+        (void)cacher_leases_drop(cacher->leases, key, lease, now_us);
         return;
-    if (session_send(cacher->session, &envelope, &ready, NULL) == 0)
-        cacher->credit = ready.credit;
+    }
+    if (cacher_memory_put(&cacher->memory, key, value, age_us_of(value, from), now_us) <
+        0)
+        cacher->metrics->puts_uncached++;
+    (void)tell(cacher, key, lease, &(struct cacher_fresh){.result = value, .how = "hit"});
 }
 
-/* A JOB came: say READY again when half of the credit is used, not for each job. */
-static void use_credit(struct cacher *cacher)
-{
-    uint64_t parked = cacher_leases_counters(cacher->leases)->parked_now;
+/* ---- get and peek ---- */
 
-    if (cacher->credit > 0)
-        cacher->credit--;
-    if (cacher->credit <= (cacher->options->jobs_max - parked) / 2)
-        say_ready(cacher);
-}
-
-/* ---- methods ---- */
-
-struct job {
-    struct cacher_ticket ticket;
-    struct proto_submit submit;
-    uint32_t budget_ms;
-    zmq_msg_t *payload;
-};
-
-static void park_until(struct cacher *cacher, struct job *job)
+static void park_until(struct cacher *cacher, struct cacher_job *job)
 {
     uint64_t wait_ms = cacher->options->park_ms, left_ms = job->budget_ms;
 
@@ -194,45 +94,69 @@ static void park_until(struct cacher *cacher, struct job *job)
     job->ticket.until_us = cacher_now_us(cacher) + wait_ms * 1000;
 }
 
-static void get_missing(struct cacher *cacher, struct job *job)
+static void look(struct cacher *cacher, const struct cacher_job *job, uint64_t lease)
+{
+    const uint8_t *key = job->submit.key;
+
+    if (cacher_tiers_look(&cacher->tiers, key, lease, on_looked, cacher) == 0)
+        cacher_answer_start(cacher, &job->ticket);
+    else /* nobody can be asked: as if nothing was found, at once */
+        (void)cacher_leases_drop(cacher->leases, key, lease, cacher_now_us(cacher));
+}
+
+static void get_missing(struct cacher *cacher, struct cacher_job *job)
 {
     uint64_t lease = 0;
 
     if (cacher->leaving) {
-        answer_leaving(cacher, &job->ticket);
+        cacher_answer_leaving(cacher, &job->ticket);
         return;
     }
     park_until(cacher, job);
     if (!uv_is_active((uv_handle_t *)&cacher->tick))
         uv_timer_start(&cacher->tick, cacher_on_tick, CACHER_TICK_MS, CACHER_TICK_MS);
-    switch (cacher_leases_get(cacher->leases, job->submit.key, &job->ticket, false,
-                              cacher_now_us(cacher), &lease)) {
+    switch (cacher_leases_get(cacher->leases, job->submit.key, &job->ticket,
+                              cacher_tiers_any(&cacher->tiers), cacher_now_us(cacher),
+                              &lease)) {
     case CACHER_TURN_LOOK:
-    case CACHER_TURN_MISS:
-    case CACHER_TURN_LEASE:
-    case CACHER_TURN_CROWDED:
-        answer_miss(cacher, &job->ticket, lease, 0);
+        look(cacher, job, lease);
         break;
     case CACHER_TURN_PARKED:
-        send_about(cacher, &job->ticket, PROTO_START, PROTO_STATUS_OK,
-                   &(struct proto_start){.pid = (uint64_t)uv_os_getpid()}, NULL);
+        cacher_answer_start(cacher, &job->ticket);
+        break;
+    case CACHER_TURN_LEASE:
+    case CACHER_TURN_CROWDED:
+    case CACHER_TURN_MISS:
+        cacher_answer_miss(cacher, &job->ticket, lease, 0);
         break;
     }
 }
 
-/* True when the result was in memory and is on its way. */
-static bool answer_from_memory(struct cacher *cacher, const struct job *job)
+/* True when a result or a refusal was in memory and is on its way. */
+static bool answer_from_memory(struct cacher *cacher, const struct cacher_job *job)
 {
-    struct hotcache_value *value = hotcache_get(
-        cacher->cache, job->submit.key, PROTO_DIGEST_BYTES, cacher_now_us(cacher));
-    if (value == NULL)
-        return false;
-    answer_result(cacher, &job->ticket, value, "hit");
+    const uint8_t *key = job->submit.key;
+    uint64_t now_us = cacher_now_us(cacher);
+    struct hotcache_value *value = cacher_memory_get(&cacher->memory, key, now_us);
+
+    if (value != NULL) {
+        cacher->metrics->memory_hits++;
+        cacher_answer_result(cacher, &job->ticket, value, "hit");
+        if (cacher_result_touch(value, cacher_wall_s(), TOUCH_S))
+            cacher_tiers_touch(&cacher->tiers, key);
+    } else {
+        cacher->metrics->memory_misses++;
+        value = cacher_memory_refused(&cacher->memory, key, now_us);
+        if (value == NULL)
+            return false;
+        cacher->metrics->negative_hits++;
+        cacher_answer_refusal(cacher, &job->ticket, value, "hit");
+    }
     hotcache_value_unref(value);
     return true;
 }
 
-static void do_get(struct cacher *cacher, struct job *job)
+static void do_get(struct cacher *cacher, struct cacher_job *job)
 {
     cacher->metrics->gets++;
     if (answer_from_memory(cacher, job))
@@ -241,90 +165,174 @@ static void do_get(struct cacher *cacher, struct job *job)
         get_missing(cacher, job);
 }
 
-static void do_peek(struct cacher *cacher, struct job *job)
+/* As a get, but nothing is computed for it: it waits for look-ups alone. */
+static void do_peek(struct cacher *cacher, struct cacher_job *job)
 {
     cacher->metrics->peeks++;
+    job->ticket.peek = true;
     if (!answer_from_memory(cacher, job))
-        answer_miss(cacher, &job->ticket, 0, 0);
+        get_missing(cacher, job);
 }
 
-static void keep(struct cacher *cacher, const struct job *job)
+/* ---- put and drop ---- */
+
+static void refuse_put(struct cacher *cacher, const struct cacher_job *job,
+                       const char *why)
 {
-    const struct cacher_options *options = cacher->options;
-    uint64_t ttl_us = cacher_ttl_us(job->submit.key, options->ttl_s * 1000000,
-                                    (unsigned)options->ttl_jitter_percent);
-
-    if (hotcache_put(cacher->cache, job->submit.key, PROTO_DIGEST_BYTES, cacher->fresh,
-                     ttl_us, cacher_now_us(cacher)) < 0)
-        cacher->metrics->puts_uncached++;
+    cacher->metrics->puts_refused++;
+    (void)cacher_leases_drop(cacher->leases, job->submit.key, job->submit.lease,
+                             cacher_now_us(cacher));
+    cacher_answer_bad(cacher, &job->ticket, why);
 }
 
-static void do_put(struct cacher *cacher, struct job *job)
+static void put_fails(struct cacher *cacher, const struct cacher_job *job)
+{
+    (void)cacher_leases_drop(cacher->leases, job->submit.key, job->submit.lease,
+                             cacher_now_us(cacher));
+    cacher_answer_end(cacher, &job->ticket, PROTO_STATUS_FULL, "out of memory");
+}
+
+static const char *check_put(const struct cacher_job *job)
+{
+    const struct proto_submit *submit = &job->submit;
+
+    if (proto_tags_check(submit->tags, strlen(submit->tags)) != NULL)
+        return "the tags are malformed";
+    return cacher_value_check(submit->key, zmq_msg_data(job->payload),
+                              zmq_msg_size(job->payload));
+}
+
+/* One reference; NULL: out of memory. */
+static struct hotcache_value *result_of(const struct cacher_job *job)
+{
+    const struct proto_submit *submit = &job->submit;
+    struct cacher_record record = {
+        .created_s = cacher_wall_s(),
+        .cost_us = submit->cost_us < UINT32_MAX ? (uint32_t)submit->cost_us : UINT32_MAX,
+        .params = submit->params,
+        .params_bytes = (uint16_t)submit->params_bytes,
+        .tags = submit->tags,
+        .tags_bytes = (uint16_t)strlen(submit->tags),
+        .payload = zmq_msg_data(job->payload),
+        .payload_bytes = (uint32_t)zmq_msg_size(job->payload)};
+
+    cacher_value_picture(record.payload, record.payload_bytes, &record.width_px,
+                         &record.height_px);
+    return cacher_result_new(&record);
+}
+
+/* At once in memory, behind the answer in the tiers. */
+static void keep(struct cacher *cacher, const uint8_t *key, struct hotcache_value *value)
+{
+    if (cacher_memory_put(&cacher->memory, key, value, 0, cacher_now_us(cacher)) < 0)
+        cacher->metrics->puts_uncached++;
+    cacher_tiers_put(&cacher->tiers, key, value);
+}
+
+static void put_result(struct cacher *cacher, struct cacher_job *job)
 {
     const uint8_t *key = job->submit.key;
-    const char *wrong =
-        cacher_value_check(key, zmq_msg_data(job->payload), zmq_msg_size(job->payload));
+    const char *wrong = check_put(job);
 
     if (wrong != NULL) {
-        cacher->metrics->puts_refused++;
-        (void)cacher_leases_drop(cacher->leases, key, job->submit.lease,
-                                 cacher_now_us(cacher));
-        refuse(cacher, &job->ticket, wrong);
+        refuse_put(cacher, job, wrong);
+        return;
+    }
+    /* A result never changes under its key: the first one stays, so that what was
+     * handed out and what will be are the same bytes. */
+    struct hotcache_value *value =
+        cacher_memory_get(&cacher->memory, key, cacher_now_us(cacher));
+    cacher->metrics->puts_known += value != NULL;
+    bool known = value != NULL;
+    if (!known)
+        value = result_of(job);
+    if (value == NULL) {
+        put_fails(cacher, job);
         return;
     }
     cacher->metrics->puts++;
-    /* A result never changes under its key: the first one stays, so that what was
-     * handed out and what will be are the same bytes. */
-    cacher->fresh =
-        hotcache_get(cacher->cache, key, PROTO_DIGEST_BYTES, cacher_now_us(cacher));
-    if (cacher->fresh != NULL) {
-        cacher->metrics->puts_known++;
-    } else {
-        cacher->fresh = value_new(zmq_msg_data(job->payload), zmq_msg_size(job->payload));
-        if (cacher->fresh == NULL) {
-            (void)cacher_leases_drop(cacher->leases, key, job->submit.lease,
-                                     cacher_now_us(cacher));
-            answer_end(cacher, &job->ticket, PROTO_STATUS_FULL, "out of memory");
-            return;
-        }
-        keep(cacher, job);
-    }
-    if (!cacher_leases_fulfil(cacher->leases, key, job->submit.lease))
+    if (!known)
+        keep(cacher, key, value);
+    if (!tell(cacher, key, job->submit.lease,
+              &(struct cacher_fresh){.result = value, .how = "coalesced"}))
         cacher->metrics->puts_late++;
-    hotcache_value_unref(cacher->fresh);
-    cacher->fresh = NULL;
-    answer_end(cacher, &job->ticket, PROTO_STATUS_OK, "");
+    hotcache_value_unref(value);
+    cacher_answer_end(cacher, &job->ticket, PROTO_STATUS_OK, "");
 }
 
-static void do_drop(struct cacher *cacher, struct job *job)
+/* The input is refused, whoever sends it next. */
+static void put_refusal(struct cacher *cacher, struct cacher_job *job)
+{
+    const struct proto_submit *submit = &job->submit;
+    struct cacher_refusal refusal = {
+        .limit = submit->limit, .actual = submit->actual, .created_s = cacher_wall_s()};
+
+    if (submit->status >= PROTO_STATUS_COUNT ||
+        !proto_status_is_of_input((unsigned)submit->status)) {
+        refuse_put(cacher, job, "this status says nothing lasting of an input");
+        return;
+    }
+    refusal.status = (enum proto_status)submit->status;
+    snprintf(refusal.detail, sizeof refusal.detail, "%s", submit->detail);
+    struct hotcache_value *value = cacher_refusal_new(&refusal);
+    if (value == NULL) {
+        put_fails(cacher, job);
+        return;
+    }
+    cacher->metrics->puts_negative++;
+    if (cacher->options->negative_ttl_s > 0)
+        (void)cacher_memory_refuse(&cacher->memory, submit->key, value,
+                                   cacher_now_us(cacher));
+    (void)tell(cacher, submit->key, submit->lease,
+               &(struct cacher_fresh){.refusal = value, .how = "coalesced"});
+    hotcache_value_unref(value);
+    cacher_answer_end(cacher, &job->ticket, PROTO_STATUS_OK, "");
+}
+
+static void do_put(struct cacher *cacher, struct cacher_job *job)
+{
+    if (job->submit.status != 0)
+        put_refusal(cacher, job);
+    else
+        put_result(cacher, job);
+}
+
+static void do_drop(struct cacher *cacher, struct cacher_job *job)
 {
     cacher->metrics->drops++;
     (void)cacher_leases_drop(cacher->leases, job->submit.key, job->submit.lease,
                              cacher_now_us(cacher));
-    answer_end(cacher, &job->ticket, PROTO_STATUS_OK, "");
+    cacher_answer_end(cacher, &job->ticket, PROTO_STATUS_OK, "");
 }
+
+/* ---- which one ---- */
 
 static const struct {
     const char *name;
-    void (*run)(struct cacher *cacher, struct job *job);
-} methods[] = {{"get", do_get}, {"peek", do_peek}, {"put", do_put}, {"drop", do_drop}};
+    void (*run)(struct cacher *cacher, struct cacher_job *job);
+} methods[] = {{"get", do_get},
+               {"peek", do_peek},
+               {"put", do_put},
+               {"drop", do_drop},
+               {"purge", cacher_errand_purge},
+               {"warm", cacher_errand_warm}};
 
 void cacher_method_run(struct cacher *cacher, struct mesh_msg *msg)
 {
-    struct job job = {.ticket = {.request = msg->envelope.request,
-                                 .trace = msg->envelope.trace,
-                                 .attempt = msg->envelope.attempt},
-                      .budget_ms = msg->envelope.budget_ms,
-                      .payload = &msg->payload};
+    struct cacher_job job = {.ticket = {.request = msg->envelope.request,
+                                        .trace = msg->envelope.trace,
+                                        .attempt = msg->envelope.attempt},
+                             .budget_ms = msg->envelope.budget_ms,
+                             .payload = &msg->payload};
 
-    use_credit(cacher);
+    cacher_answer_use_credit(cacher);
     if (proto_body_decode(proto_submit_fields, msg->body, msg->body_bytes, &job.submit) <
         0) {
-        refuse(cacher, &job.ticket, "the body is malformed");
+        cacher_answer_bad(cacher, &job.ticket, "the body is malformed");
         return;
     }
     if (job.submit.key_bytes != PROTO_DIGEST_BYTES) {
-        refuse(cacher, &job.ticket, "the key is not of 32 bytes");
+        cacher_answer_bad(cacher, &job.ticket, "the key is not of 32 bytes");
         return;
     }
     for (size_t i = 0; i < sizeof methods / sizeof methods[0]; i++) {
@@ -333,25 +341,6 @@ void cacher_method_run(struct cacher *cacher, struct mesh_msg *msg)
             return;
         }
     }
-    refuse(cacher, &job.ticket, "the methods of cache are get, peek, put and drop");
-}
-
-/* ---- each second ---- */
-
-static void say_progress(const struct cacher_ticket *ticket, void *arg)
-{
-    send_about(arg, ticket, PROTO_PROGRESS, PROTO_STATUS_OK, NULL, NULL);
-}
-
-void cacher_method_progress(struct cacher *cacher)
-{
-    cacher_leases_each(cacher->leases, say_progress, cacher);
-}
-
-void cacher_method_ready(struct cacher *cacher)
-{
-    uint64_t parked = cacher_leases_counters(cacher->leases)->parked_now;
-
-    if (cacher->credit != cacher->options->jobs_max - parked)
-        say_ready(cacher);
+    cacher_answer_bad(cacher, &job.ticket,
+                      "the methods of cache are get, peek, put, drop, purge and warm");
 }

@@ -61,8 +61,9 @@ int hotcache_put(struct hotcache *cache, const void *key, size_t key_bytes,
 /* Whether there was a value. Counted nowhere, like hotcache_clear. */
 bool hotcache_remove(struct hotcache *cache, const void *key, size_t key_bytes);
 void hotcache_clear(struct hotcache *cache);
-/* Show every value that is kept, the oldest of each queue first, expired ones too; the visitor calls no
- * function of the cache. What it says false to is removed like hotcache_remove does. */
+/* Show every value that is kept, the oldest of each queue first, expired ones too; the
+ * visitor calls no function of the cache. What it says false to is removed like
+ * hotcache_remove does. */
 void hotcache_each(struct hotcache *cache,
                    bool (*keep)(const uint8_t *key, size_t key_bytes,
                                 const struct hotcache_value *value, void *arg),

@@ -17,7 +17,7 @@
 #define QUOTE_BYTES_MAX 48
 #define ENV_NAME_BYTES  128
 
-#define SECTIONS_MAX (sizeof((struct option_origins *)0)->of / sizeof(uint8_t[64]))
+#define SECTIONS_MAX (sizeof((struct option_origins *)0)->of / sizeof(uint8_t[128]))
 #define SPECS_MAX    (sizeof((struct option_origins *)0)->of[0])
 
 /* Where a value stands, for complaints. */

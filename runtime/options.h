@@ -59,7 +59,7 @@ enum option_origin {
 
 /* Where each value of each section came from; in the order of the tables. */
 struct option_origins {
-    uint8_t of[8][64];
+    uint8_t of[8][128];
 };
 
 /*

@@ -244,14 +244,15 @@ static void a_holder_that_asks_again_is_not_parked_behind_itself(void **state)
     one.trace.bytes[3] = 7;
     other.trace.bytes[3] = 8;
 
-    assert_int_equal(cacher_leases_get(f.leases, key(1), &one, 0, &first),
+    assert_int_equal(cacher_leases_get(f.leases, key(1), &one, false, 0, &first),
                      CACHER_TURN_LEASE);
-    assert_int_equal(cacher_leases_get(f.leases, key(1), &other, 1, NULL),
+    assert_int_equal(cacher_leases_get(f.leases, key(1), &other, false, 1, NULL),
                      CACHER_TURN_PARKED);
     /* The broker died with the answer; the lease lasts from now on. */
     one.request.bytes[0] = 3;
-    assert_int_equal(cacher_leases_get(f.leases, key(1), &one, 5 * SECOND, &second),
-                     CACHER_TURN_LEASE);
+    assert_int_equal(
+        cacher_leases_get(f.leases, key(1), &one, false, 5 * SECOND, &second),
+        CACHER_TURN_LEASE);
     assert_int_not_equal(first, second);
     assert_false(cacher_leases_drop(f.leases, key(1), first, 5 * SECOND));
     cacher_leases_tick(f.leases, LEASE_US + SECOND);
@@ -260,9 +261,10 @@ static void a_holder_that_asks_again_is_not_parked_behind_itself(void **state)
     /* Who waited holds it next, and is known as well. */
     assert_true(cacher_leases_drop(f.leases, key(1), second, 6 * SECOND));
     assert_int_equal(f.told[0].answer, CACHER_ANSWER_LEASE);
-    assert_int_equal(cacher_leases_get(f.leases, key(1), &other, 7 * SECOND, &first),
-                     CACHER_TURN_LEASE);
-    assert_int_equal(cacher_leases_get(f.leases, key(1), &one, 7 * SECOND, NULL),
+    assert_int_equal(
+        cacher_leases_get(f.leases, key(1), &other, false, 7 * SECOND, &first),
+        CACHER_TURN_LEASE);
+    assert_int_equal(cacher_leases_get(f.leases, key(1), &one, false, 7 * SECOND, NULL),
                      CACHER_TURN_PARKED);
     assert_int_equal(cacher_leases_counters(f.leases)->leases_now, 1);
     cacher_leases_free(f.leases);
