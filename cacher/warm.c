@@ -12,8 +12,7 @@
 #include <string.h>
 
 #define PAGE_RESULTS      64
-#define REDIS_AHEAD_BYTES (16u << 20) /* more are not sent while so much is on its way   \
-                                       */
+#define REDIS_AHEAD_BYTES (16u << 20) /* no more is sent while so much is on its way */
 
 struct cacher_warm {
     struct cacher *cacher;
