@@ -254,6 +254,8 @@ static int start(struct service *service)
     add_timer(cacher, &cacher->every);
     add_timer(cacher, &cacher->leave);
     err = make_parts(cacher);
+    if (err == 0)
+        err = cacher_open_tiers(cacher);
     if (err < 0)
         return err;
     uv_timer_start(&cacher->every, on_every, EVERY_MS, EVERY_MS);

@@ -2,6 +2,7 @@
  * state.h - what the cacher's files share. No one else includes it.
  *
  *   cacher.c   life of the process, session, timers, PURGE and MODE
+ *   open.c     the tiers behind memory, from the options
  *   method.c   JOB in: get, peek, put, drop; what is not here is looked for behind
  *   answer.c   DONE, FAIL, START, READY out
  *   errand.c   jobs that take their time: the methods purge, warm and plan
@@ -58,6 +59,11 @@ uint64_t cacher_wall_s(void); /* Unix time */
 
 /* The end of leases and waits that are due; runs while there are leases. */
 void cacher_on_tick(uv_timer_t *timer);
+
+/* ---- open.c ---- */
+
+/* 0, or -errno, said in the log. What was opened is in cacher->tiers. */
+int cacher_open_tiers(struct cacher *cacher);
 
 /* ---- method.c ---- */
 

@@ -1,0 +1,35 @@
+/* The tiers behind memory, as the options name them. */
+#include "cacher/redis/redis.h"
+#include "cacher/state.h"
+
+#include <string.h>
+
+static int open_redis(struct cacher *cacher)
+{
+    const struct cacher_options *options = cacher->options;
+    struct cacher_redis_options redis = {
+        .url = options->redis,
+        .connections = (unsigned)options->redis_connections,
+        .timeout_ms = (unsigned)options->redis_timeout_ms,
+        .connect_timeout_ms = (unsigned)options->redis_connect_ms,
+        .ping_ms = (unsigned)options->redis_ping_ms,
+        .ttl_s = (unsigned)options->ttl_s,
+        .ttl_jitter_percent = (unsigned)options->ttl_jitter_percent,
+        .value_bytes_max = options->redis_value_bytes_max,
+        .gets_max = (unsigned)options->redis_gets_max,
+        .puts_max = (unsigned)options->redis_queue_records_max,
+        .queue_bytes_max = options->redis_queue_bytes_max};
+    struct cacher_tier *tier;
+
+    int err = cacher_redis_open(service_loop(cacher->service), &redis, &tier);
+    if (err == 0)
+        cacher_tiers_add(&cacher->tiers, CACHER_ROLE_REDIS, tier);
+    return err;
+}
+
+int cacher_open_tiers(struct cacher *cacher)
+{
+    const struct cacher_options *options = cacher->options;
+
+    return options->redis[0] != '\0' ? open_redis(cacher) : 0;
+}

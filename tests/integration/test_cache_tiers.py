@@ -1,0 +1,307 @@
+"""Results that last: memory, Redis and the durable store behind a living mesh."""
+
+import hashlib
+import os
+import re
+import signal
+import struct
+import sys
+import threading
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.harness.mesh import ROOT, SLOWNESS, until
+from tests.harness.scenes import encoded
+from tests.harness.stores import Redis
+
+sys.path.insert(0, str(ROOT / "client/python"))
+import siftmesh  # noqa: E402
+
+# Nothing stays in the gateway: every request asks the cacher.
+COLD = {"hot_bytes_max": 0}
+SMALL = {"width": 96, "height": 72}
+
+
+def picture(seed):
+    return encoded(".png", seed=9000 + seed, **SMALL)
+
+
+@pytest.fixture
+def redis():
+    with Redis() as server:
+        yield server
+
+
+def counter(mesh, name):
+    return mesh.counter("monitor", f"siftmesh_cacher_{name}")
+
+
+def computed(mesh):
+    return mesh.counter("monitor", "siftmesh_extractor_jobs_done_total")
+
+
+def keys(redis):
+    return {k for k in redis.command("keys", "siftmesh:feat:*").split() if k}
+
+
+def post(mesh, seed):
+    answer = mesh.post("/v1/features", picture(seed),
+                       headers={"Accept": "application/octet-stream"})
+    assert answer.status == 200, answer.body
+    return answer
+
+
+def restart(mesh, name="cacher"):
+    mesh.kill(name)
+    mesh.start_one(name)
+    until(lambda: mesh.status()["services"]["cache"]["workers"] == 1
+          if "workers" in mesh.status()["services"].get("cache", {})
+          else [w for w in mesh.status()["workers"] if w["service"] == "cache"
+                and w["pid"] == mesh.processes[name].pid], "the new cacher is known")
+
+
+def test_results_in_redis_outlive_the_cacher(mesh, redis):
+    mesh.start(gateway=COLD, cacher={"redis": redis.url})
+    first = post(mesh, 1)
+    assert first.cache == "miss"
+    assert post(mesh, 1).cache == "hit"
+    until(lambda: len(keys(redis)) == 1, "the result is in Redis")
+    restart(mesh)
+    again = post(mesh, 1)
+    assert (again.cache, again.body) == ("hit", first.body)
+    # What Redis found, memory has now.
+    assert post(mesh, 1).cache == "hit"
+    until(lambda: counter(mesh, "redis_hits_total") == 1 and
+          counter(mesh, "memory_hits_total") == 1, "each tier counted its hit")
+    # A look at a key finds it behind memory, too.
+    restart(mesh)
+    key = first.headers["etag"].strip('"').split("-")[0]
+    assert mesh.get("/v1/features/" + key).status == 200
+
+
+def test_one_look_up_serves_all_who_ask_meanwhile(mesh, redis):
+    mesh.start(gateway=COLD, cacher={"redis": redis.url, "redis_timeout_ms": 5000})
+    post(mesh, 2)
+    until(lambda: len(keys(redis)) == 1, "the result is in Redis")
+    restart(mesh)
+    until(lambda: counter(mesh, "redis_connects_total") > 0, "Redis is connected")
+    os.kill(redis.process.pid, signal.SIGSTOP)
+    with mesh_client(mesh) as one, ThreadPoolExecutor(1) as pool:
+        key = hashlib.sha256(b"").digest()
+        ids = [one._send(siftmesh.SUBMIT, one._new_id(), {
+            "service": "cache", "method": "get", "key": key}, budget_ms=20000)
+            for _ in range(50)]
+        del pool
+        until(lambda: counter(mesh, "parked_now") == 50, "all wait")
+        os.kill(redis.process.pid, signal.SIGCONT)
+        ends = {}
+        while len(ends) < 2:  # the first one computes, the others wait for it
+            verb, status, request, _, body, _ = one._receive(
+                siftmesh.time.monotonic() + 20 * SLOWNESS)
+            if verb == siftmesh.FINAL:
+                ends[request] = (status, body)
+            if len(ends) == 1 and request in ends:
+                status, body = ends[request]
+                assert status == siftmesh.MISS and body["lease"] > 0
+                one._send(siftmesh.SUBMIT, one._new_id(), {
+                    "service": "cache", "method": "drop", "key": key,
+                    "lease": body["lease"]}, budget_ms=5000)
+        assert set(ends) <= set(ids)
+    until(lambda: counter(mesh, "looks_total") == 1 and
+          counter(mesh, "looks_shared_total") == 49, "one look-up for fifty")
+
+
+def mesh_client(mesh):
+    return siftmesh.Mesh(f"ipc://{mesh.runtime}/front.sock")
+
+
+def stopped(redis):
+    os.kill(redis.process.pid, signal.SIGSTOP)
+
+
+def killed(redis):
+    redis.kill()
+
+
+@pytest.mark.parametrize("harm", [stopped, killed])
+def test_a_redis_that_is_gone_costs_hits_alone(mesh, redis, harm):
+    mesh.start(gateway=COLD, cacher={"redis": redis.url})
+    kept = post(mesh, 10)
+    until(lambda: len(keys(redis)) == 1, "the result is in Redis")
+    harm(redis)
+    # Memory answers all the same, and what is new is computed.
+    for seed in range(11, 17):
+        assert post(mesh, 10).body == kept.body
+        assert post(mesh, seed).cache == "miss"
+    until(lambda: counter(mesh, "redis_breaker") == 2, "the breaker is open")
+    before = counter(mesh, "redis_errors_total")
+    for seed in range(17, 21):
+        assert post(mesh, seed).cache == "miss"
+    until(lambda: counter(mesh, "redis_passed_by_total") > 0, "it is not asked any more")
+    assert counter(mesh, "redis_errors_total") <= before + 2  # probes may fail
+    if harm is stopped:
+        os.kill(redis.process.pid, signal.SIGCONT)
+    else:
+        redis.start()
+    until(lambda: counter(mesh, "redis_breaker") == 0, "Redis is asked again")
+
+    def lands(seeds=iter(range(30, 1000))):
+        post(mesh, next(seeds))
+        return len(keys(redis)) > 1
+    until(lands, "and written to")
+
+
+def test_two_cachers_share_a_redis(mesh, redis):
+    mesh.start(gateway=COLD, cacher={"redis": redis.url})
+    mesh.start_one("cacher")
+    until(lambda: len([w for w in mesh.status()["workers"] if w["service"] == "cache"]) == 2,
+          "two cachers")
+    seeds = range(100, 116)
+    bodies = [post(mesh, seed).body for seed in seeds]
+    until(lambda: len(keys(redis)) == len(seeds), "all are in Redis")
+    for _ in range(3):
+        assert [post(mesh, seed).body for seed in seeds] == bodies
+    mesh.kill("cacher")
+    assert [post(mesh, seed).body for seed in seeds] == bodies
+    assert post(mesh, 199).cache == "miss"
+    until(lambda: computed(mesh) >= len(seeds) + 1, "the monitor has seen the last one")
+    assert computed(mesh) == len(seeds) + 1
+
+
+def test_a_purge_takes_our_keys_and_nobody_elses(mesh, redis):
+    for i in range(50):
+        redis.command("set", f"other:{i}", "theirs")
+    redis.command("set", "siftmesh:other", "theirs too")
+    mesh.start(gateway=COLD, cacher={"redis": redis.url})
+    for seed in range(200, 208):
+        post(mesh, seed)
+    until(lambda: len(keys(redis)) == 8, "all are in Redis")
+    out = mesh.command("cache", "purge", "--all", "--dry-run").stdout.decode()
+    assert "8 results would be removed" in out
+    assert len(keys(redis)) == 8
+    one = sorted(keys(redis))[0].rsplit(":", 1)[1]
+    out = mesh.command("cache", "purge", "--prefix", one[:16]).stdout.decode()
+    assert "1 results removed" in out
+    assert len(keys(redis)) == 7
+    out = mesh.command("cache", "purge", "--all").stdout.decode()
+    assert "7 results removed" in out
+    assert not keys(redis)
+    assert redis.command("dbsize") == "51"
+    assert post(mesh, 200).cache == "miss"
+
+
+def test_a_purge_of_a_dead_tier_says_so(mesh, redis):
+    mesh.start(gateway=COLD, cacher={"redis": redis.url})
+    post(mesh, 1)
+    redis.kill()
+    done = mesh.command("cache", "purge", "--all", check=False)
+    assert done.returncode != 0
+    assert b"redis could not be purged" in done.stderr
+
+
+def test_a_broken_picture_costs_a_slot_once(mesh):
+    mesh.start(gateway=COLD)
+    broken = picture(1)[:200]
+    first = mesh.post("/v1/features", broken)
+    assert first.status == 422
+    until(lambda: counter(mesh, "puts_negative_total") == 1, "the refusal is known")
+    for _ in range(5):
+        again = mesh.post("/v1/features", broken)
+        assert again.status == 422
+        one, two = first.json(), again.json()
+        one.pop("request_id"), two.pop("request_id")
+        assert one == two
+    until(lambda: counter(mesh, "negative_hits_total") == 5, "the cacher knew it")
+    mesh.command("cache", "purge", "--all")
+    assert mesh.post("/v1/features", broken).status == 422
+    until(lambda: counter(mesh, "puts_negative_total") == 2, "and had to ask again")
+
+
+def test_a_leaseholder_that_dies_hands_over(mesh):
+    mesh.start(cacher={"lease_ms": 1500}, extractor={"slots": 1})
+    path = "/v1/features?sift=vlfeat"
+    slow = encoded(".png", seed=9300, width=900, height=700)
+    first = threading.Thread(target=lambda: ignore(lambda: mesh.post(path, slow)))
+    first.start()
+    until(lambda: mesh.status()["services"]["extract"]["running"] == 1, "it computes")
+    mesh.kill("gateway")
+    mesh.start_one("gateway")
+    mesh.wait_ready()
+    answer = mesh.post(path, slow)
+    assert answer.status == 200
+    first.join()
+
+
+def ignore(ask):
+    try:
+        ask()
+    except Exception:  # the gateway was killed: that is what the test is about
+        pass
+
+
+# ---- pressure ----
+
+
+def blob(number, count=1000):
+    """A feature blob of some 148 KB under a key of its own."""
+    key = hashlib.sha256(str(number).encode()).digest()
+    canon = siftmesh.canonical({})
+    head = struct.pack("<4sHHIII4xI4x", b"SMFB", 1, 160, count, 640, 480, len(canon))
+    head += bytes(32) + key + canon + bytes(64 - len(canon))
+    assert len(head) == 160
+    return key, head + bytes(148 * count)
+
+
+def pss_bytes(pid):
+    text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    return int(re.search(r"^Pss:\s+(\d+) kB", text, re.M).group(1)) * 1024
+
+
+def say_level(client, level, ttl_ms=60000):
+    request = client._send(siftmesh_mode, client._new_id(),
+                           {"level": level, "reason": "a test", "ttl_ms": ttl_ms})
+    client._answer(request, (siftmesh_mode,), 20 * SLOWNESS)
+
+
+siftmesh_mode = 23
+
+
+def test_under_pressure_memory_goes_back_to_the_system_and_comes_again(mesh):
+    bound = 64 << 20
+    # No monitor: it would say levels of its own.
+    mesh.start(services=["broker", "cacher"],
+               cacher={"memory_bytes_max": bound, "restore_ms": 300})
+    until(lambda: mesh.command("status", check=False).returncode == 0, "the broker is up")
+    cacher = mesh.processes["cacher"].pid
+
+    def stats():
+        workers = [w for w in mesh.status()["workers"] if w["service"] == "cache"]
+        return workers[0]["stats"] if workers else {}
+    until(lambda: stats().get("bytes_max") == bound, "the cacher is up")
+    with mesh_client(mesh) as client:
+        for number in range(400):
+            key, value = blob(number)
+            body = {"service": "cache", "method": "put", "key": key,
+                    "cost_us": 90000 if number % 4 == 0 else 1000}
+            status, _, _ = client._submit(body, value, 20 * SLOWNESS)
+            assert status == siftmesh.OK
+        full = pss_bytes(cacher)
+        assert full > 50 << 20
+        say_level(client, "forced")
+        until(lambda: stats()["bytes_max"] == bound // 2, "half of the bound")
+        until(lambda: pss_bytes(cacher) < full - (24 << 20), "memory went back")
+        for number in range(0, 400, 4):  # what was dear to compute is there still
+            status, _, _ = client._submit(
+                {"service": "cache", "method": "peek", "key": blob(number)[0]}, b"", 20)
+            assert status == siftmesh.OK
+        say_level(client, "critical")
+        until(lambda: stats()["bytes"] <= bound // 10, "a tenth")
+        until(lambda: pss_bytes(cacher) < full - (48 << 20), "and more went back")
+        say_level(client, "normal")
+        until(lambda: stats()["bytes_max"] == bound, "the whole bound again")
+        say_level(client, "forced", ttl_ms=3000)
+        until(lambda: stats()["bytes_max"] == bound // 2, "half again")
+    until(lambda: stats()["bytes_max"] == bound, "silence ends it, too")
