@@ -369,7 +369,8 @@ static void on_reply(redisAsyncContext *ac, void *answer, void *arg)
         redis_op_answered(op, answer);
     else if (op != NULL)
         redis_op_lost(op, false);
-    redis_node_pump(conn->node);
+    if (answer != NULL)
+        redis_node_pump(conn->node);
 }
 
 static struct redis_sent *remember(struct redis_conn *conn, struct redis_op *op)

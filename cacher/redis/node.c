@@ -108,7 +108,7 @@ void redis_node_pump(struct redis_node *node)
     send_list(node, &node->bulk);
 }
 
-void redis_node_take(struct redis_node *node, struct redis_op *op)
+void redis_node_take(struct redis_node *node, struct redis_op *op, bool later)
 {
     struct redis_list *list = op->put ? &node->bulk : &node->urgent;
 
@@ -117,8 +117,9 @@ void redis_node_take(struct redis_node *node, struct redis_op *op)
         redis_list_push_front(list, op); /* its deadline is older than theirs */
     else
         redis_list_push(list, op);
-    redis_node_wake(node, op->deadline_us);
-    redis_node_pump(node);
+    redis_node_wake(node, later ? 0 : op->deadline_us);
+    if (!later)
+        redis_node_pump(node);
 }
 
 static uint64_t expire(struct redis_node *node, struct redis_list *list, uint64_t now_us)
@@ -218,6 +219,7 @@ static void on_timer(uv_timer_t *timer)
         bury(node);
         return;
     }
+    redis_node_pump(node);
     next_us = expire(node, &node->urgent, now_us);
     next_us = least(next_us, expire(node, &node->bulk, now_us));
     for (unsigned i = 0; i < node->tier->options.connections; i++)

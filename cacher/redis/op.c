@@ -125,7 +125,7 @@ static void begin_try(struct redis_op *op, struct redis_node *node)
     op->redirections = 0;
     op->ask = false;
     op->deadline_us = redis_now_us() + wait_ms * UINT64_C(1000);
-    redis_node_take(node, op);
+    redis_node_take(node, op, op->tries > 1);
 }
 
 int redis_op_submit(struct redis_op *op)
@@ -192,7 +192,7 @@ static void redirect(struct redis_op *op, const redisReply *reply)
     }
     op->redirections++;
     op->ask = ask;
-    redis_node_take(node, op);
+    redis_node_take(node, op, false);
 }
 
 /* The server is there, but cannot serve: its breaker hears of it. */

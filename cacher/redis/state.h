@@ -223,7 +223,9 @@ struct redis_node *redis_node_new(struct redis_tier *tier, const char *host,
 void redis_node_drop(struct redis_node *node);
 /* Whether an operation may be given to it; asks the breaker. */
 bool redis_node_ask(struct redis_node *node);
-void redis_node_take(struct redis_node *node, struct redis_op *op);
+/* `later`: not before the loop has looked at all sockets. Connections often die together,
+ * and the second try is not for one that is dead, too. */
+void redis_node_take(struct redis_node *node, struct redis_op *op, bool later);
 void redis_node_pump(struct redis_node *node); /* send what can be sent */
 void redis_node_wake(struct redis_node *node, uint64_t due_us);
 void redis_node_ok(struct redis_node *node);

@@ -410,8 +410,8 @@ static void log_capture(void)
     close(fd);
 }
 
-/* How many lines have this text; ends the capture where `end`. */
-static unsigned log_count(const char *text, bool end)
+/* How many lines of it have this text. */
+static unsigned log_count(const char *text)
 {
     char path[64], line[4096];
     unsigned count = 0;
@@ -422,11 +422,23 @@ static unsigned log_count(const char *text, bool end)
     while (fgets(line, sizeof line, file) != NULL)
         count += strstr(line, text) != NULL ? 1 : 0;
     fclose(file);
-    if (end) {
-        dup2(fixture_stderr, 2);
-        close(fixture_stderr);
-    }
     return count;
+}
+
+/* A teardown: the log is stderr again, and shown. */
+static int log_release(void **state)
+{
+    char command[128];
+
+    (void)state;
+    if (fixture_stderr < 0)
+        return 0;
+    fflush(stderr);
+    dup2(fixture_stderr, 2);
+    close(fixture_stderr);
+    fixture_stderr = -1;
+    snprintf(command, sizeof command, "cat %s/stderr >&2", fixture_dir);
+    return system(command);
 }
 
 /* ---- all of it ---- */
