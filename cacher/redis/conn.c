@@ -483,7 +483,8 @@ static bool stalled(struct redis_conn *conn, uint64_t now_us)
     conn->unwritten = unwritten;
     if (conn->io->moved_us > conn->moved_us)
         conn->moved_us = conn->io->moved_us;
-    return now_us - conn->moved_us >= timeout_us || now_us - conn->sent->at_us >= slow_us;
+    /* Both may be later than now_us, which is as old as the timer's wake-up. */
+    return conn->moved_us + timeout_us <= now_us || conn->sent->at_us + slow_us <= now_us;
 }
 
 static void ping(struct redis_conn *conn)
