@@ -46,7 +46,8 @@ static void read_peer(struct http_connection *conn)
     }
 }
 
-/* Open connections from this one's address, itself included. A walk: it is made once a
+/* Open connections from this one's address, itself included, but none of those turned
+ * away. A walk: it is made once a
  * connection and only where the bound is set, and connections_max bounds it. */
 static uint32_t count_peer(const struct http_server *server,
                            const struct http_connection *conn)
@@ -55,7 +56,7 @@ static uint32_t count_peer(const struct http_server *server,
 
     for (const struct http_connection *other = server->connections; other != NULL;
          other = other->next)
-        count += other->state != HTTP_STATE_CLOSED &&
+        count += other->state != HTTP_STATE_CLOSED && !other->turned_away &&
                  memcmp(other->address, conn->address, sizeof conn->address) == 0;
     return count;
 }
@@ -65,7 +66,7 @@ static bool is_full(const struct http_server *server, const struct http_connecti
                     struct http_refusal *why)
 {
     const struct http_limits *limits = &server->limits;
-    uint64_t open = server->counters.connections;
+    uint64_t open = server->counters.connections - server->turned_away;
 
     *why = (struct http_refusal){PROTO_STATUS_FULL, "too many connections",
                                  limits->connections_max, open};
@@ -90,9 +91,9 @@ static void admit(struct http_server *server, struct http_connection *conn)
         return;
     }
     conn->turned_away = true;
+    server->turned_away++;
     http_conn_refuse(conn, &why);
-    /* A few stay for a lingering close, so that they can read the answer. */
-    if (server->counters.connections > server->limits.connections_max + HTTP_REFUSED_MAX)
+    if (server->turned_away > HTTP_REFUSED_MAX)
         http_conn_close(conn);
 }
 

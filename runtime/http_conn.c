@@ -102,7 +102,9 @@ void http_conn_close(struct http_connection *conn)
         return;
     http_conn_enter(conn, HTTP_STATE_CLOSED);
     server->counters.connections--;
-    if (!conn->turned_away)
+    if (conn->turned_away)
+        server->turned_away--;
+    else
         drain_note(&server->left, uv_now(server->loop) * 1000);
     uv_close((uv_handle_t *)&conn->tcp, on_closed);
     /* libuv does not look at the bytes of a write that it cancels. */

@@ -29,7 +29,8 @@
 /* How often deadlines are looked at. One timer for all connections: 1000 of them cost
  * less to walk ten times a second than a timer each to move at every read. */
 #define HTTP_SWEEP_MS 100u
-/* Connections above connections_max that are told so before they are closed. */
+/* Connections over a bound that are told so, with a lingering close, at once; they take
+ * no place of the others'. */
 #define HTTP_REFUSED_MAX 64u
 #define HTTP_BACKLOG     1024
 /* A refusal's own document, and a chunk's size line with its extensions. */
@@ -197,7 +198,8 @@ struct http_server {
     void *arg;
     struct http_counters counters;
 
-    struct drain left; /* connections that have gone */
+    uint32_t turned_away; /* connections open that are over a bound */
+    struct drain left;    /* connections that have gone */
     struct http_connection *connections;
     struct http_connection *ready, **ready_end;
     void (*drained)(void *arg);

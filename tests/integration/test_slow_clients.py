@@ -1,0 +1,97 @@
+"""slowhttptest in its three modes: the others are served, the attackers are cut off by the
+deadlines, and no client gets more connections than its share. No clock decides here; what
+an attack costs the others is measured by `./dev bench slow`."""
+
+import http.client
+
+import pytest
+
+from tests.harness.mesh import SLOWNESS, Answer, until
+from tests.harness.scenes import encoded
+from tests.harness.slow import MODES, Attack
+
+CONNECTIONS = 200
+# Totals of a second, which bytes hardly extend.
+STRICT = {"head_timeout_ms": 1000, "body_timeout_ms": 1000, "write_timeout_ms": 1000,
+          "body_rate_min": "100M"}
+
+
+class Healthy:
+    """Another client, at 127.0.0.2."""
+
+    def __init__(self, mesh):
+        self.mesh, self.count = mesh, 0
+
+    def ask(self, method, path, body=None):
+        connection = http.client.HTTPConnection(
+            "127.0.0.1", self.mesh.port(), timeout=60 * SLOWNESS,
+            source_address=("127.0.0.2", 0))
+        connection.request(method, path, body=body)
+        answer = Answer(connection.getresponse())
+        connection.close()
+        assert answer.status == 200, (path, answer.status, answer.body)
+        return answer
+
+    def round(self):
+        """Every kind of request once."""
+        self.count += 1
+        picture = encoded(".png", width=48, height=40, seed=1000 + self.count)
+        self.ask("GET", "/livez")
+        key = self.ask("POST", "/v1/features", picture).json()["key"]
+        self.ask("GET", f"/v1/features/{key}")
+
+
+def large_key(mesh):
+    """Of 9 MB of JSON: twice what the kernel takes for a connection."""
+    noise = encoded(".png", width=2400, height=1800, noise=60.0, seed=3)
+    answer = mesh.post("/v1/features?denoise=none&contrast=0", noise)
+    assert len(answer.body) > 8 << 20
+    return answer.json()["key"]
+
+
+def counter(mesh, name):
+    return mesh.counter("gateway", f"siftmesh_gateway_http_{name}")
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_an_attack_is_cut_off_and_the_others_are_served(mesh, mode):
+    mesh.start(gateway={**STRICT, "connections_max": 1000})
+    key = large_key(mesh)
+    healthy = Healthy(mesh)
+    before = counter(mesh, "accepted_total")
+    with Attack(mode, mesh.url, key, CONNECTIONS, 60) as attack:
+        until(lambda: counter(mesh, "accepted_total") >= before + CONNECTIONS, "they came")
+        # Each of them is closed by a deadline, while the others are served.
+        until(lambda: healthy.round() or counter(mesh, "timeouts_total") >= CONNECTIONS,
+              "each was cut off", 60)
+        until(lambda: healthy.round() or counter(mesh, "connections") < 20, "they are gone", 60)
+        attack.stop()
+    assert healthy.count >= 2
+    until(lambda: mesh.counter("gateway", "siftmesh_gateway_buffered_bytes") == 0,
+          "their bytes are given back")
+    assert mesh.processes["gateway"].alive()
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_one_address_gets_no_more_than_its_share(mesh, mode):
+    """With deadlines that do not help in time: places are kept free by the bound alone."""
+    share = 40
+    mesh.start(gateway={"connections_max": 120, "connections_per_peer": share,
+                        "head_timeout_ms": 60000, "body_timeout_ms": 60000,
+                        "write_timeout_ms": 60000})
+    key = large_key(mesh)
+    healthy = Healthy(mesh)
+    with Attack(mode, mesh.url, key, CONNECTIONS, 60):
+        # The metrics are read by a connection of another address, too.
+        def refused():
+            text = healthy.ask("GET", "/metrics").body.decode()
+            return dict(line.split() for line in text.splitlines() if line[0] != "#"
+                        and "{" not in line)
+        name = "siftmesh_gateway_http_refused_connections_total"
+        until(lambda: float(refused()[name]) >= CONNECTIONS - share, "the rest was turned away")
+        for _ in range(5):
+            healthy.round()
+        counts = refused()
+        assert float(counts["siftmesh_gateway_http_timeouts_total"]) == 0
+        until(lambda: float(refused()["siftmesh_gateway_http_connections"]) <= share + 1,
+              "those turned away are gone")
