@@ -9,7 +9,8 @@
  * both ways. Through the proxy a request is two messages; through the broker it is
  * SUBMIT, ACCEPT, JOB, DONE and FINAL. The proxy is measured twice: with the payload as
  * the only frame, and with the same frames as the broker's messages. Rounds are
- * interleaved, the figures are medians.
+ * interleaved, the figures are medians. The CPU time that the process in the middle takes
+ * for a request depends less than the others on what else the machine does.
  */
 #include "proto/body.h"
 #include "proto/envelope.h"
@@ -216,6 +217,26 @@ static void stop_all(struct bench *bench)
     }
 }
 
+/* CPU time that the process in the middle has used, user and kernel, all threads. */
+static double cpu_s(const struct bench *bench, enum side side)
+{
+    char path[64], text[1024];
+    unsigned long user = 0, kernel = 0;
+
+    snprintf(path, sizeof path, "/proc/%d/stat", (int)bench->children[side != BROKER]);
+    FILE *file = fopen(path, "r");
+    size_t size = file != NULL ? fread(text, 1, sizeof text - 1, file) : 0;
+    if (file != NULL)
+        fclose(file);
+    text[size] = '\0';
+    const char *after = strrchr(text, ')'); /* the name may hold anything */
+    if (after == NULL ||
+        sscanf(after, ") %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user,
+               &kernel) != 2)
+        die(path);
+    return (double)(user + kernel) / (double)sysconf(_SC_CLK_TCK);
+}
+
 /* ---- the client ---- */
 
 static void ask(struct bench *bench, enum side side)
@@ -254,9 +275,14 @@ static void await(struct bench *bench, enum side side)
     } while (envelope.verb == PROTO_ACCEPT);
 }
 
-static double throughput(struct bench *bench, enum side side, double seconds, int window)
+struct rate {
+    double per_s, cpu_us; /* requests; of the process in the middle, for each */
+};
+
+static struct rate throughput(struct bench *bench, enum side side, double seconds,
+                              int window)
 {
-    double begin = now_s(), end = begin;
+    double begin = now_s(), end = begin, cpu = cpu_s(bench, side);
     uint64_t answers = 0;
 
     for (int i = 0; i < window; i++)
@@ -271,7 +297,9 @@ static double throughput(struct bench *bench, enum side side, double seconds, in
     }
     for (int i = 0; i < window; i++)
         await(bench, side);
-    return (double)answers / (end - begin);
+    cpu = cpu_s(bench, side) - cpu;
+    return (struct rate){(double)answers / (end - begin),
+                         1e6 * cpu / (double)(answers + (uint64_t)window)};
 }
 
 static int compare(const void *a, const void *b)
@@ -319,25 +347,29 @@ static void connect_all(struct bench *bench)
 
 static void measure(struct bench *bench, int rounds, double seconds, int window)
 {
-    static double rates[SIDES][ROUNDS_MAX], trips[SIDES][ROUNDS_MAX];
-    double rate[SIDES], trip[SIDES];
+    static double rates[SIDES][ROUNDS_MAX], cpus[SIDES][ROUNDS_MAX],
+        trips[SIDES][ROUNDS_MAX];
+    double rate[SIDES], cpu[SIDES], trip[SIDES];
 
     for (int side = 0; side < SIDES; side++)
         (void)throughput(bench, side, 0.2, window); /* warm, and everybody is there */
     for (int round = 0; round < rounds; round++)
         for (int side = 0; side < SIDES; side++) {
-            rates[side][round] = throughput(bench, side, seconds, window);
+            struct rate now = throughput(bench, side, seconds, window);
+            rates[side][round] = now.per_s;
+            cpus[side][round] = now.cpu_us;
             trips[side][round] = round_trip_us(bench, side);
         }
     for (int side = 0; side < SIDES; side++) {
         rate[side] = median(rates[side], rounds);
+        cpu[side] = median(cpus[side], rounds);
         trip[side] = median(trips[side], rounds);
     }
     printf("%d bytes each way, ipc, %d in flight; medians of %d rounds of %.1f s\n",
            PAYLOAD_BYTES, window, rounds, seconds);
     for (int side = 0; side < SIDES; side++)
-        printf("%-24s %9.0f req/s   p50 round trip %6.1f us\n", side_names[side],
-               rate[side], trip[side]);
+        printf("%-24s %9.0f req/s %6.2f us of CPU each   p50 round trip %6.1f us\n",
+               side_names[side], rate[side], cpu[side], trip[side]);
     for (int side = 1; side < SIDES; side++)
         printf("broker / %-24s %.2f\n", side_names[side], rate[BROKER] / rate[side]);
 }

@@ -231,8 +231,9 @@ static void act_job(struct broker *broker, const struct broker_core_action *acti
                                       .trace = request->trace,
                                       .epoch = broker->epoch};
 
-    int err = endpoint_send(broker->back, &peer->id, &envelope, &request->submit,
-                            request->has_payload ? &request->msg : NULL);
+    int err = endpoint_forward(broker->back, &peer->id, &envelope, request->body,
+                               request->body_bytes,
+                               request->has_payload ? &request->msg : NULL);
     /* More than the list holds are left to their START time, like frames lost on the
      * way. */
     if (err < 0 && broker->unsents < BROKER_UNSENT_MAX)
@@ -359,7 +360,7 @@ static void act_quarantine(struct broker *broker, const struct broker_core_actio
     const struct broker_payload *request = action->payload;
     char key[2 * BROKER_CORE_KEY_BYTES + 1];
 
-    broker_hex(request->submit.key, request->submit.key_bytes, key);
+    broker_hex(request->key, request->key_bytes, key);
     log_event(LOG_WARNING, "input quarantined", "key=%s service=%s", key,
               service_name_of(broker, action->service));
     broker_publish(broker, "quarantine", "%s", key);

@@ -45,11 +45,14 @@ struct broker_metrics {
 
 /* What a request brought, kept until its end for the second attempt. */
 struct broker_payload {
-    struct proto_submit submit;
     struct proto_id trace;
     uint64_t cost_bytes;
+    uint8_t key[BROKER_CORE_KEY_BYTES];
+    uint32_t key_bytes; /* 0 or all */
     bool has_payload;
     zmq_msg_t msg; /* initialised always */
+    size_t body_bytes;
+    uint8_t body[]; /* as it came; JOB has the same */
 };
 
 struct broker {

@@ -53,25 +53,29 @@ static void on_submit(struct broker *broker, struct broker_peer *peer,
                       struct mesh_msg *msg, void *body)
 {
     const struct proto_submit *submit = body;
-    struct broker_payload *payload = calloc(1, sizeof *payload);
+    bool keyed = submit->key_bytes == BROKER_CORE_KEY_BYTES;
+    struct broker_payload *payload = malloc(sizeof *payload + msg->body_bytes);
 
     if (payload == NULL) {
         broker_refuse(broker, broker->front, msg, PROTO_STATUS_FULL,
                       "the broker is out of memory");
         return;
     }
-    payload->submit = *submit;
-    payload->trace = msg->envelope.trace;
-    payload->cost_bytes = msg->envelope.cost_bytes;
-    payload->has_payload = msg->has_payload;
+    *payload = (struct broker_payload){.trace = msg->envelope.trace,
+                                       .cost_bytes = msg->envelope.cost_bytes,
+                                       .key_bytes = keyed ? submit->key_bytes : 0,
+                                       .has_payload = msg->has_payload,
+                                       .body_bytes = msg->body_bytes};
+    memcpy(payload->key, submit->key, sizeof payload->key);
+    memcpy(payload->body, msg->body, msg->body_bytes);
     struct broker_core_request request = {
         .id = msg->envelope.request,
-        .service = payload->submit.service,
+        .service = submit->service,
         .priority = msg->envelope.priority,
         .budget_ms = msg->envelope.budget_ms,
         .bytes = zmq_msg_size(&msg->payload),
         .cost_bytes = msg->envelope.cost_bytes,
-        .key = submit->key_bytes == BROKER_CORE_KEY_BYTES ? payload->submit.key : NULL,
+        .key = keyed ? payload->key : NULL,
         .payload = payload,
     };
     mesh_payload_take(msg, &payload->msg);

@@ -392,32 +392,52 @@ static int send_payload(struct endpoint *endpoint, zmq_msg_t *payload)
     return 0;
 }
 
-/* ZeroMQ decides at the first frame whether a message can go; later ones follow it. */
-static int send_frames(struct endpoint *endpoint, const void *first, size_t first_bytes,
-                       const struct proto_envelope *envelope, const void *body,
-                       zmq_msg_t *payload)
+/* A peer, on ROUTER, or a topic, on PUB; no bytes on DEALER. */
+struct first_frame {
+    const void *bytes;
+    size_t size;
+};
+
+static struct first_frame to_peer(const struct mesh_peer *peer)
 {
-    uint8_t header[PROTO_ENVELOPE_BYTES], packed[PROTO_BODY_BYTES_MAX];
-    int packed_bytes = 0, err = 0;
+    if (peer == NULL)
+        return (struct first_frame){0};
+    return (struct first_frame){peer->bytes, peer->size};
+}
+
+/* ZeroMQ decides at the first frame whether a message can go; later ones follow it. */
+static int send_frames(struct endpoint *endpoint, struct first_frame first,
+                       const struct proto_envelope *envelope, const void *body,
+                       size_t body_bytes, zmq_msg_t *payload)
+{
+    uint8_t header[PROTO_ENVELOPE_BYTES];
+    int err = 0;
 
     proto_envelope_encode(envelope, header);
-    if (body != NULL) {
-        const struct proto_field *fields = proto_verb_fields(envelope->verb);
-        packed_bytes =
-            fields ? proto_body_encode(fields, body, packed, sizeof packed) : -EINVAL;
-        if (packed_bytes < 0)
-            return packed_bytes;
-    }
-    if (first != NULL)
-        err = send_bytes(endpoint, first, first_bytes, ZMQ_SNDMORE);
+    if (first.bytes != NULL)
+        err = send_bytes(endpoint, first.bytes, first.size, ZMQ_SNDMORE);
     if (err == 0)
         err = send_bytes(endpoint, header, sizeof header, ZMQ_SNDMORE);
     if (err == 0)
-        err = send_bytes(endpoint, packed, (size_t)packed_bytes,
-                         payload != NULL ? ZMQ_SNDMORE : 0);
+        err = send_bytes(endpoint, body, body_bytes, payload != NULL ? ZMQ_SNDMORE : 0);
     if (err == 0 && payload != NULL)
         err = send_payload(endpoint, payload);
     return err;
+}
+
+static int pack_and_send(struct endpoint *endpoint, struct first_frame first,
+                         const struct proto_envelope *envelope, const void *body,
+                         zmq_msg_t *payload)
+{
+    const struct proto_field *fields = proto_verb_fields(envelope->verb);
+    uint8_t packed[PROTO_BODY_BYTES_MAX];
+    int size = 0;
+
+    if (body != NULL)
+        size = fields ? proto_body_encode(fields, body, packed, sizeof packed) : -EINVAL;
+    if (size < 0)
+        return size;
+    return send_frames(endpoint, first, envelope, packed, (size_t)size, payload);
 }
 
 static int counted(struct endpoint *endpoint, int err)
@@ -435,17 +455,23 @@ int endpoint_send(struct endpoint *endpoint, const struct mesh_peer *peer,
                   const struct proto_envelope *envelope, const void *body,
                   zmq_msg_t *payload)
 {
-    const void *id = peer != NULL ? peer->bytes : NULL;
-    size_t id_bytes = peer != NULL ? peer->size : 0;
     return counted(endpoint,
-                   send_frames(endpoint, id, id_bytes, envelope, body, payload));
+                   pack_and_send(endpoint, to_peer(peer), envelope, body, payload));
+}
+
+int endpoint_forward(struct endpoint *endpoint, const struct mesh_peer *peer,
+                     const struct proto_envelope *envelope, const void *body,
+                     size_t body_bytes, zmq_msg_t *payload)
+{
+    return counted(endpoint, send_frames(endpoint, to_peer(peer), envelope, body,
+                                         body_bytes, payload));
 }
 
 int endpoint_publish(struct endpoint *endpoint, const char *topic,
                      const struct proto_envelope *envelope, const void *body)
 {
-    return counted(endpoint,
-                   send_frames(endpoint, topic, strlen(topic), envelope, body, NULL));
+    struct first_frame first = {topic, strlen(topic)};
+    return counted(endpoint, pack_and_send(endpoint, first, envelope, body, NULL));
 }
 
 const struct endpoint_counters *endpoint_counters(const struct endpoint *endpoint)
@@ -456,67 +482,4 @@ const struct endpoint_counters *endpoint_counters(const struct endpoint *endpoin
 const struct handshake_counters *endpoint_handshakes(const struct endpoint *endpoint)
 {
     return handshake_counters(endpoint->handshake);
-}
-
-bool mesh_peer_equal(const struct mesh_peer *a, const struct mesh_peer *b)
-{
-    return a->size == b->size && memcmp(a->bytes, b->bytes, a->size) == 0;
-}
-
-/* ---- payloads ---- */
-
-void mesh_payload_take(struct mesh_msg *msg, zmq_msg_t *out)
-{
-    zmq_msg_init(out);
-    zmq_msg_move(out, &msg->payload);
-}
-
-#ifdef __SANITIZE_THREAD__
-/* ThreadSanitizer does not see that libzmq, which it did not compile, hands a message
- * from one thread to the other: it is told here, and so checks what release() does
- * beside. */
-#include <sanitizer/tsan_interface.h>
-
-struct handed {
-    void (*release)(void *bytes, void *owner);
-    void *owner;
-};
-
-static void release_handed(void *bytes, void *owner)
-{
-    struct handed *handed = owner;
-
-    __tsan_acquire(bytes);
-    handed->release(bytes, handed->owner);
-    free(handed);
-}
-
-int mesh_payload_wrap(zmq_msg_t *out, void *bytes, size_t size,
-                      void (*release)(void *bytes, void *owner), void *owner)
-{
-    struct handed *handed = malloc(sizeof *handed);
-
-    if (handed == NULL)
-        return -ENOMEM;
-    *handed = (struct handed){release, owner};
-    __tsan_release(bytes);
-    if (zmq_msg_init_data(out, bytes, size, release_handed, handed) == 0)
-        return 0;
-    free(handed);
-    return -ENOMEM;
-}
-#else
-int mesh_payload_wrap(zmq_msg_t *out, void *bytes, size_t size,
-                      void (*release)(void *bytes, void *owner), void *owner)
-{
-    return zmq_msg_init_data(out, bytes, size, release, owner) < 0 ? -ENOMEM : 0;
-}
-#endif
-
-int mesh_payload_copy(zmq_msg_t *out, const void *bytes, size_t size)
-{
-    if (zmq_msg_init_size(out, size) < 0)
-        return -ENOMEM;
-    memcpy(zmq_msg_data(out), bytes, size);
-    return 0;
 }

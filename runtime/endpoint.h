@@ -91,6 +91,11 @@ void endpoint_close(struct endpoint *endpoint, int linger_ms);
 int endpoint_send(struct endpoint *endpoint, const struct mesh_peer *peer,
                   const struct proto_envelope *envelope, const void *body,
                   zmq_msg_t *payload);
+/* The same with a body as it came in from another peer and was checked (the bytes of
+ * mesh_msg.body, at most PROTO_BODY_BYTES_MAX). */
+int endpoint_forward(struct endpoint *endpoint, const struct mesh_peer *peer,
+                     const struct proto_envelope *envelope, const void *body,
+                     size_t body_bytes, zmq_msg_t *payload);
 /* The same on PUB, under a topic. */
 int endpoint_publish(struct endpoint *endpoint, const char *topic,
                      const struct proto_envelope *envelope, const void *body);
