@@ -7,6 +7,8 @@
  */
 #include "broker/core/state.h"
 
+#include <string.h>
+
 static struct broker_core_job *job_of(struct broker_core_link *link)
 {
     return BROKER_CORE_OF(struct broker_core_job, line, link);
@@ -103,8 +105,24 @@ static bool may_take(const struct broker_core *core,
            worker->bytes + job->bytes <= worker->credit_bytes;
 }
 
+/* Rendezvous hashing (Thaler and Ravishankar, 1998): every job of a key goes to the same
+ * worker while it lives and has credit, and when a worker comes or goes only its keys
+ * move. Keys are digests, and the hash is no secret: whoever aims at one worker could as
+ * well send it as much. */
+static uint64_t affinity(const struct broker_core_worker *worker,
+                         const struct broker_core_job *job)
+{
+    uint64_t mixed;
+
+    memcpy(&mixed, job->key, sizeof mixed);
+    mixed = (mixed ^ worker->session) * UINT64_C(0x9e3779b97f4a7c15);
+    mixed = (mixed ^ mixed >> 32) * UINT64_C(0xd6e8feb86659fd93);
+    return mixed ^ mixed >> 32;
+}
+
 /* Not where it was tried, then not who let a START time pass, whatever credit it claims;
- * then most credit, then longest unused. */
+ * then, where there are no slots, the one that knows the key: a cacher holds its lease
+ * and has it in memory. Then most credit, then longest unused. */
 static bool better(const struct broker_core_worker *a, const struct broker_core_worker *b,
                    const struct broker_core_job *job)
 {
@@ -114,6 +132,8 @@ static bool better(const struct broker_core_worker *a, const struct broker_core_
         return b_tried;
     if (a->doubted != b->doubted)
         return b->doubted;
+    if (a->slots_max == 0 && b->slots_max == 0 && job->has_key)
+        return affinity(a, job) > affinity(b, job);
     if (a->credit != b->credit)
         return a->credit > b->credit;
     return a->used < b->used;

@@ -533,12 +533,71 @@ static void a_service_without_slots_needs_no_memory_budget(void **state)
     close_core(&f);
 }
 
+/* The worker that a job of `service` about a key of `key`s goes to. */
+static uint32_t worker_of_key(struct fixture *f, const char *service, unsigned n,
+                              uint8_t key)
+{
+    uint8_t bytes[BROKER_CORE_KEY_BYTES];
+    struct broker_core_request request = {
+        .id = id_of(n), .service = service, .key = bytes, .payload = &marks[n]};
+
+    memset(bytes, key, sizeof bytes);
+    clear(f);
+    assert_int_equal(broker_core_submit(f->core, 0, &request, f->now_us), 0);
+    assert_int_equal(count_of(f, BROKER_CORE_JOB), 1);
+    const struct broker_core_action *job = nth(f, BROKER_CORE_JOB, 0);
+    uint32_t worker = job->peer;
+    done(f, job);
+    return worker;
+}
+
+static void a_key_stays_with_its_worker_where_there_are_no_slots(void **state)
+{
+    struct fixture f;
+    struct broker_core_offer offer = {.service = "cache"};
+    uint32_t first[40];
+    unsigned n = 0, of_two = 0;
+    (void)state;
+    prepare(&f);
+    open_core(&f);
+    hello(&f, 0);
+    for (uint32_t worker = 0; worker < 3; worker++)
+        assert_int_equal(broker_core_register(f.core, worker, &offer, f.now_us), 0);
+    for (unsigned round = 0; round < 3; round++) {
+        for (uint32_t worker = 0; worker < 3; worker++) /* whoever has more credit */
+            ready(&f, worker, 100 + 50 * ((worker + round) % 3), 0);
+        for (uint8_t key = 0; key < 40; key++) {
+            uint32_t worker = worker_of_key(&f, "cache", n++, key);
+            if (round == 0)
+                first[key] = worker;
+            assert_int_equal(worker, first[key]);
+            of_two += worker == 2;
+        }
+    }
+    assert_in_range(of_two, 3 * 5, 3 * 25); /* each has a share of them */
+
+    /* One goes: only its keys move. */
+    broker_core_worker_bye(f.core, 2, f.now_us);
+    for (uint8_t key = 0; key < 40; key++) {
+        uint32_t worker = worker_of_key(&f, "cache", n++, key);
+        if (first[key] != 2)
+            assert_int_equal(worker, first[key]);
+        first[key] = worker;
+    }
+    /* One is full: the other takes its keys. */
+    ready(&f, 0, 0, 0);
+    for (uint8_t key = 0; key < 40; key++)
+        assert_int_equal(worker_of_key(&f, "cache", n++, key), 1);
+    close_core(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(higher_priorities_go_first_and_the_batch_lane_gets_its_share),
         cmocka_unit_test(the_worker_with_most_credit_is_chosen_then_the_longest_unused),
         cmocka_unit_test(who_lets_a_start_time_pass_is_the_last_choice_until_it_begins),
+        cmocka_unit_test(a_key_stays_with_its_worker_where_there_are_no_slots),
         cmocka_unit_test(a_second_attempt_uses_the_same_worker_only_when_alone),
         cmocka_unit_test(a_late_clock_lets_no_expired_job_through),
         cmocka_unit_test(retry_after_follows_the_rate_at_which_jobs_end),
