@@ -130,6 +130,7 @@ static void on_every(uv_timer_t *timer)
         cacher_answer_progress(cacher);
         cacher_answer_ready(cacher);
     }
+    cacher_plan_tick(&cacher->plan, cacher_now_us(cacher));
     cacher_memory_sweep(&cacher->memory, cacher_now_us(cacher), SWEEP_ENTRIES);
     if (cacher_level_tick(&cacher->pressure, cacher->options->restore_ms * 1000,
                           cacher_now_us(cacher)))
@@ -178,7 +179,8 @@ static int make_parts(struct cacher *cacher)
     cacher->leases = cacher_leases_new(&limits, cacher_method_parked_end, cacher);
     if (cacher->leases == NULL)
         return -ENOMEM;
-    return cacher_memory_open(&cacher->memory, &memory);
+    int err = cacher_memory_open(&cacher->memory, &memory);
+    return err == 0 ? cacher_plan_open(&cacher->plan, limits.seed) : err;
 }
 
 static void add_timer(struct cacher *cacher, uv_timer_t *timer)
@@ -311,6 +313,7 @@ static void one_closed(struct cacher *cacher)
         return;
     cacher_leases_free(cacher->leases);
     cacher_memory_close(&cacher->memory);
+    cacher_plan_close(&cacher->plan);
     free(cacher);
 }
 

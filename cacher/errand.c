@@ -315,3 +315,18 @@ void cacher_errand_warm(struct cacher *cacher, struct cacher_job *job)
     else
         end(errand, PROTO_STATUS_INTERNAL, "the durable store does not answer", NULL);
 }
+
+/* ---- plan: at once ---- */
+
+void cacher_errand_plan(struct cacher *cacher, struct cacher_job *job)
+{
+    const struct hotcache_counters *held = hotcache_counters(cacher->memory.results);
+    struct cacher_plan_memory memory = {.bytes_max = cacher->memory.limits.bytes_max,
+                                        .bytes = held->bytes,
+                                        .entries = held->entries,
+                                        .hits = cacher->metrics->memory_hits,
+                                        .misses = cacher->metrics->memory_misses,
+                                        .ttl_s = cacher->options->ttl_s};
+
+    cacher_answer_json(cacher, &job->ticket, cacher_plan_json(&cacher->plan, &memory));
+}

@@ -39,6 +39,11 @@ struct hotcache_value *cacher_memory_get(struct cacher_memory *memory,
     return hotcache_get(memory->results, key, PROTO_DIGEST_BYTES, now_us);
 }
 
+uint64_t cacher_memory_cost(const struct hotcache_value *result)
+{
+    return result->size + result->overhead + HOTCACHE_ENTRY_BYTES;
+}
+
 struct hotcache_value *cacher_memory_refused(struct cacher_memory *memory,
                                              const uint8_t key[PROTO_DIGEST_BYTES],
                                              uint64_t now_us)
@@ -158,18 +163,13 @@ struct squeeze {
     uint64_t removed;
 };
 
-static uint64_t cost_of(const struct hotcache_value *value)
-{
-    return value->size + value->overhead + HOTCACHE_ENTRY_BYTES;
-}
-
 static unsigned worth_of(const struct hotcache_value *value)
 {
     static const uint8_t no_key[PROTO_DIGEST_BYTES];
     struct cacher_record record;
 
     cacher_result_record(value, no_key, &record);
-    uint64_t ratio = ((uint64_t)record.cost_us << 16) / cost_of(value);
+    uint64_t ratio = ((uint64_t)record.cost_us << 16) / cacher_memory_cost(value);
     if (ratio < 4)
         return (unsigned)ratio;
     unsigned octave = 63 - (unsigned)__builtin_clzll(ratio); /* at least 2 */
@@ -185,7 +185,7 @@ static bool weigh(const uint8_t *key, size_t key_bytes,
     (void)key;
     (void)key_bytes;
 
-    squeeze->bytes[worth_of(value)] += cost_of(value);
+    squeeze->bytes[worth_of(value)] += cacher_memory_cost(value);
     return true;
 }
 
@@ -200,8 +200,9 @@ static bool is_worth_it(const uint8_t *key, size_t key_bytes,
     if (worth > squeeze->worth || (worth == squeeze->worth && squeeze->excess == 0))
         return true;
     if (worth == squeeze->worth) /* the oldest of its queue are shown first */
-        squeeze->excess -=
-            squeeze->excess < cost_of(value) ? squeeze->excess : cost_of(value);
+        squeeze->excess -= squeeze->excess < cacher_memory_cost(value)
+                               ? squeeze->excess
+                               : cacher_memory_cost(value);
     squeeze->removed++;
     return false;
 }

@@ -77,6 +77,7 @@ static void on_looked(const uint8_t key[PROTO_DIGEST_BYTES], uint64_t lease,
         (void)cacher_leases_drop(cacher->leases, key, lease, now_us);
         return;
     }
+    cacher_plan_found(&cacher->plan, key, cacher_memory_cost(value));
     if (cacher_memory_put(&cacher->memory, key, value, age_us_of(value, from), now_us) <
         0)
         cacher->metrics->puts_uncached++;
@@ -139,6 +140,9 @@ static bool answer_from_memory(struct cacher *cacher, const struct cacher_job *j
     uint64_t now_us = cacher_now_us(cacher);
     struct hotcache_value *value = cacher_memory_get(&cacher->memory, key, now_us);
 
+    if (!job->ticket.peek)
+        cacher_plan_get(&cacher->plan, key,
+                        value != NULL ? cacher_memory_cost(value) : 0);
     if (value != NULL) {
         cacher->metrics->memory_hits++;
         cacher_answer_result(cacher, &job->ticket, value, "hit");
@@ -224,6 +228,11 @@ static struct hotcache_value *result_of(const struct cacher_job *job)
 /* At once in memory, behind the answer in the tiers. */
 static void keep(struct cacher *cacher, const uint8_t *key, struct hotcache_value *value)
 {
+    struct cacher_record record;
+
+    cacher_result_record(value, key, &record);
+    cacher_plan_made(&cacher->plan, key, cacher_memory_cost(value), value->size,
+                     cacher_record_bytes(&record));
     if (cacher_memory_put(&cacher->memory, key, value, 0, cacher_now_us(cacher)) < 0)
         cacher->metrics->puts_uncached++;
     cacher_tiers_put(&cacher->tiers, key, value);
@@ -315,7 +324,8 @@ static const struct {
                {"put", do_put},
                {"drop", do_drop},
                {"purge", cacher_errand_purge},
-               {"warm", cacher_errand_warm}};
+               {"warm", cacher_errand_warm},
+               {"plan", cacher_errand_plan}};
 
 void cacher_method_run(struct cacher *cacher, struct mesh_msg *msg)
 {
@@ -342,5 +352,6 @@ void cacher_method_run(struct cacher *cacher, struct mesh_msg *msg)
         }
     }
     cacher_answer_bad(cacher, &job.ticket,
-                      "the methods of cache are get, peek, put, drop, purge and warm");
+                      "the methods of cache are get, peek, put, drop, purge, warm and "
+                      "plan");
 }

@@ -16,6 +16,7 @@
 #include "cacher/leases.h"
 #include "cacher/level.h"
 #include "cacher/memory.h"
+#include "cacher/plan.h"
 #include "cacher/tiers.h"
 #include "runtime/session.h"
 
@@ -40,6 +41,7 @@ struct cacher {
     struct cacher_tiers tiers;
     struct cacher_pressure pressure;
     struct cacher_fresh fresh;
+    struct cacher_plan plan;
     struct cacher_errand *errands;
     unsigned errand_count;
     uv_timer_t tick, every, leave;

@@ -36,9 +36,7 @@ static bool keep(struct cacher_warm *warm, const struct cacher_record *record,
     struct cacher *cacher = warm->cacher;
     struct cacher_memory *memory = &cacher->memory;
     const struct hotcache_counters *now = hotcache_counters(memory->results);
-    uint64_t bytes = value->size + value->overhead + HOTCACHE_ENTRY_BYTES;
-
-    if (now->bytes + bytes > memory->bytes_max ||
+    if (now->bytes + cacher_memory_cost(value) > memory->bytes_max ||
         (memory->limits.entries_max != 0 && now->entries >= memory->limits.entries_max))
         return false;
     if (cacher_memory_put(memory, record->key, value, 0, cacher_now_us(cacher)) < 0)
