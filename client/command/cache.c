@@ -191,6 +191,112 @@ static double number(const json_t *object, const char *name)
     return json_number_value(json_object_get(object, name));
 }
 
+static const char *text(const json_t *object, const char *name)
+{
+    const char *value = json_string_value(json_object_get(object, name));
+
+    return value != NULL ? value : "-";
+}
+
+/* ---- stats ---------------------------------------------------------------------- */
+
+static void print_tier(const json_t *tier)
+{
+    double asked = number(tier, "hits") + number(tier, "misses");
+    const char *error = text(tier, "last_error");
+
+    printf("  %-9s %-9s %10.0f %10.1f %10.0f %10.0f %6.1f %7.0f", text(tier, "name"),
+           text(tier, "breaker"), number(tier, "entries"),
+           number(tier, "bytes") / 1048576, number(tier, "hits"), number(tier, "misses"),
+           asked > 0 ? 100 * number(tier, "hits") / asked : 0.0, number(tier, "errors"));
+    if (json_object_get(tier, "get_p50_us") != NULL)
+        printf(" %8.2f %8.2f", number(tier, "get_p50_us") / 1000,
+               number(tier, "get_p99_us") / 1000);
+    if (error[0] != '\0' && error[0] != '-')
+        printf("\n            last error: %s", error);
+    putchar('\n');
+}
+
+static void print_cacher(const json_t *peer)
+{
+    const json_t *stats = json_object_get(peer, "stats");
+    json_t *tier;
+    size_t i;
+
+    printf("%s\n  %-9s %-9s %10s %10s %10s %10s %6s %7s %8s %8s\n", text(peer, "name"),
+           "tier", "breaker", "results", "MiB", "hits", "misses", "hit %", "errors",
+           "p50 ms", "p99 ms");
+    json_array_foreach (json_object_get(stats, "tiers"), i, tier)
+        print_tier(tier);
+    printf("  leases %.0f, waiting %.0f; granted %.0f, fulfilled %.0f, run out %.0f\n",
+           number(stats, "leases_now"), number(stats, "parked_now"),
+           number(stats, "leases_granted_total"), number(stats, "leases_fulfilled_total"),
+           number(stats, "leases_expired_total"));
+}
+
+/* The cachers among the workers of the broker's STATS. */
+static json_t *cachers_of(const json_t *stats)
+{
+    json_t *all = json_array(), *peer;
+    size_t i;
+
+    json_array_foreach (json_object_get(stats, "workers"), i, peer)
+        if (strcmp(text(peer, "service"), "cache") == 0)
+            json_array_append(all, peer);
+    return all;
+}
+
+static int run_stats(struct cache_command *command, struct siftmesh *mesh)
+{
+    struct siftmesh_result result = {0};
+    json_t *peer;
+    size_t i;
+    int err = siftmesh_control(mesh, PROTO_STATS, NULL, PROTO_STATS, NULL, ASK_TIMEOUT_MS,
+                               &result);
+    int code = report("stats", err, &result);
+    json_t *stats = code == EX_OK && result.bytes != NULL
+                        ? json_loadb((const char *)result.bytes, result.size, 0, NULL)
+                        : NULL;
+    json_t *cachers = cachers_of(stats);
+
+    if (code == EX_OK && command->json) {
+        json_dumpf(cachers, stdout, JSON_INDENT(1));
+        putchar('\n');
+    } else if (code == EX_OK) {
+        json_array_foreach (cachers, i, peer)
+            print_cacher(peer);
+    }
+    if (code == EX_OK && json_array_size(cachers) == 0) {
+        fprintf(stderr, "siftmesh cache stats: there is no cacher in this mesh\n");
+        code = EX_UNAVAILABLE;
+    }
+    json_decref(cachers);
+    json_decref(stats);
+    siftmesh_result_free(&result);
+    return code;
+}
+
+/* ---- warm ----------------------------------------------------------------------- */
+
+static int run_warm(struct cache_command *command, struct siftmesh *mesh)
+{
+    int code;
+    json_t *answer = ask(mesh, "warm", NULL, 0, &code);
+
+    if (answer == NULL)
+        return code;
+    if (command->json)
+        json_dumpf(answer, stdout, 0);
+    else
+        printf(
+            "%.0f results, %.1f MiB loaded in %.1f s, %.0f of them into Redis too (%s)",
+            number(answer, "results"), number(answer, "bytes") / 1048576,
+            number(answer, "ms") / 1000, number(answer, "redis"), text(answer, "ended"));
+    putchar('\n');
+    json_decref(answer);
+    return EX_OK;
+}
+
 /* ---- get ------------------------------------------------------------------------ */
 
 static int run_get(struct cache_command *command, struct siftmesh *mesh)
@@ -305,7 +411,8 @@ static int run_purge(struct cache_command *command, struct siftmesh *mesh)
 static const struct {
     const char *name;
     int (*run)(struct cache_command *command, struct siftmesh *mesh);
-} subcommands[] = {{"get", run_get}, {"purge", run_purge}};
+} subcommands[] = {
+    {"stats", run_stats}, {"get", run_get}, {"purge", run_purge}, {"warm", run_warm}};
 
 int command_cache(int argc, char **argv)
 {
