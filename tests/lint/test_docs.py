@@ -28,3 +28,15 @@ def test_architecture_names_files_that_exist(root):
                        r"tests|bench)/[\w./]+\.(?:c|h|tbl|py))`", text)
     missing = [name for name in names if not (root / name).exists()]
     assert names and not missing, missing
+
+
+def test_alerts_name_metrics_that_exist_and_are_explained(root):
+    rules = (root / "deploy/prometheus/siftmesh.rules.yml").read_text()
+    counters = (root / "docs/COUNTERS.md").read_text()
+    metrics = {re.sub(r"_bucket$", "", name)
+               for name in re.findall(r"\bsiftmesh_(?:\w+_)?\w+", rules)}
+    unknown = [name for name in metrics if f"`{name}`" not in counters]
+    assert len(metrics) > 10 and not unknown, unknown
+    alerts = set(re.findall(r"alert: (\w+)", rules))
+    explained = set(re.findall(r"`(Siftmesh\w+)`", (root / "docs/OPERATIONS.md").read_text()))
+    assert alerts == explained, alerts ^ explained
