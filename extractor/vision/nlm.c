@@ -14,7 +14,7 @@
 #include <errno.h>
 #include <string.h>
 
-/* The vector versions use all of it: the more rows at a time, the less they do twice. */
+/* More than the vector versions use, whose bands are short for the cache's sake. */
 #define SCRATCH_BYTES (VISION_NLM_SCRATCH_MAX_BYTES - 65536)
 
 #define TILE_W_PX   256

@@ -26,10 +26,11 @@ void vision_nlm_cut_make(struct vision_nlm_cut *cut, const struct vision_nlm_pla
     const size_t vector = (size_t)lanes.count * 4, margins = 2 * (size_t)(r + t) + 1;
     const size_t copy_row = (size_t)cut->columns * vector;
     const size_t sums_row = (size_t)cut->sum_columns * vector * 2;
-    int rows = (int)((rest_bytes - margins * copy_row) / (copy_row + sums_row));
+    const size_t around = margins * copy_row + (size_t)r * sums_row;
+    int rows = (int)((rest_bytes - around) / (copy_row + sums_row));
     if (rows > VISION_NLM_BAND_MAX_PX)
         rows = VISION_NLM_BAND_MAX_PX;
-    cut->h = divide_up(height, divide_up(height, rows));
+    cut->h = divide_up(height, divide_up(height, rows / 2 * 2) * 2) * 2;
     cut->rows = cut->h + (int)margins;
 }
 

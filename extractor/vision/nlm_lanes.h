@@ -7,11 +7,14 @@
 
 #include "extractor/vision/nlm_plan.h"
 
-/* Columns of a strip, with its margins; a lane has this over the number of lanes. */
+/* Columns of a strip, with its margins; a lane has this over the number of lanes. Rows of
+ * a band, even: all offsets pass over its sums, which so stay in the second-level cache.
+ */
 #define VISION_NLM_STRIP_MAX_PX 768
-#define VISION_NLM_BAND_MAX_PX  256
+#define VISION_NLM_BAND_MAX_PX  64
 
-/* How a picture is cut: all strips but the last have `w` columns, all bands `h` rows. */
+/* How a picture is cut: all strips but the last have `w` columns, all bands
+ * but the last `h` rows, an even number. */
 struct vision_nlm_cut {
     int w, h;
     int lane_px;      /* columns a lane; even */

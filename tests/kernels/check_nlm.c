@@ -19,6 +19,13 @@ static size_t some_width(struct check *c, unsigned search_px)
     }
 }
 
+/* A band has up to 64 rows. */
+static size_t some_height(struct check *c, size_t w)
+{
+    return w <= 80 && check_below(c, 4) == 0 ? 60 + check_below(c, 80)
+                                             : 1 + check_below(c, 24);
+}
+
 static struct vision_nlm_params some_params(struct check *c)
 {
     static const double strengths[] = {10, 1e-20, 13.6, 13.92, 25, 80, 255};
@@ -65,7 +72,7 @@ static void check_nlm(struct check *c, vision_nlm_fn *plain, vision_nlm_fn *fast
                       unsigned depth)
 {
     const struct vision_nlm_params params = some_params(c);
-    const size_t w = some_width(c, params.search_px), h = 1 + check_below(c, 24);
+    const size_t w = some_width(c, params.search_px), h = some_height(c, w);
     const size_t scratch_bytes = vision_nlm_scratch_bytes();
     struct picture src = some_picture(c, w, h, depth);
     struct picture want = some_picture(c, w, h, depth), got = want;
