@@ -4,7 +4,6 @@
 #include "extractor/vision/kernels.h"
 #include "extractor/vision/sift.h"
 #include "extractor/vision/sift_native.h"
-#include "extractor/vision/sift_select.h"
 #include "proto/mask.h"
 
 #include <errno.h>
@@ -84,6 +83,7 @@ static struct vision_sift_params sift_params(const struct proto_params *params)
         .max_features = (uint32_t)params->max_features,
         .upright = params->upright != 0,
         .norm = params->norm == PROTO_NORM_ROOT ? VISION_NORM_ROOT : VISION_NORM_L2,
+        .spread = params->spread != 0,
     };
 }
 
@@ -277,19 +277,10 @@ static int find(const struct work *w, const struct vision_sift_params *params,
 static int features(struct work *w)
 {
     struct vision_sift_params params = sift_params(&w->job->params);
-    const struct vision_sift_choice choice = {
-        .mask = w->mask.pixels != NULL ? &w->mask : NULL,
-        .max_features = params.max_features,
-        .spread = w->job->params.spread != 0,
-    };
     struct vision_features found = {0};
 
-    /* Where others than the strongest are chosen, all have to be there first. */
-    if (choice.mask != NULL || choice.spread)
-        params.max_features = 0;
+    params.mask = w->mask.pixels != NULL ? &w->mask : NULL;
     int err = find(w, &params, &found);
-    if (err == 0)
-        err = vision_sift_select(&found, w->image.width_px, w->image.height_px, &choice);
     if (err == 0)
         err = blob_from(w->job, &found, &w->result);
     vision_features_free(&found);

@@ -43,6 +43,10 @@ struct vision_sift_params {
                             * caller's, VISION_SIFT_FEATURES_MAX holds all the same */
     bool upright;          /* one feature a keypoint, its orientation 0 */
     enum vision_norm norm;
+    const struct vision_image *mask; /* NULL: none; else of the picture's size, 8 or 16
+                                      * bits: no features where its nearest pixel is 0 */
+    bool spread; /* with max_features: not the first of the order but those of a choice
+                  * spread over the picture by cells (sift_select.c) */
 };
 
 struct vision_feature {

@@ -17,9 +17,10 @@
  * scale. Two ways were at hand: stream the picture a second time when all keypoints are
  * known, or keep the rings of those levels so high (some 150 rows of three levels) and
  * let keypoints wait in a queue until their rows have come. The second costs some cache,
- * the first doubles the blurring, by far the larger part. With a cap on the number of
- * features only the strongest are wanted, and who they are is known only at the end; a
- * heap of the best responses so far gives a bound that a keypoint must reach, when it is
+ * the first doubles the blurring, by far the larger part. A mask, a cap on the number of
+ * features and their spread choose keypoints, before anything is described. What a mask
+ * hides is dropped where it is found. With a cap who is wanted is known only at the end;
+ * the best so far (sift_best.c) give a bound that a keypoint must reach, when it is
  * found and again when its turn has come. It never turns a wanted one away, and for n
  * wanted of m found in no special order it describes n (1 + ln(m / n)) of them, which
  * costs less than a second pass: 2000 of 100,000 make 10,000 descriptors, 10 ms, beside
@@ -80,9 +81,11 @@ static char *arena_new(size_t bytes)
 {
     const size_t whole = bytes / LARGE_PAGE_BYTES * LARGE_PAGE_BYTES;
     const size_t align = whole > 0 ? LARGE_PAGE_BYTES : ARENA_ALIGN;
-    char *arena = aligned_alloc(align, (bytes + ARENA_ALIGN) & ~(size_t)63);
+    void *arena;
 
-    if (arena != NULL && whole > 0)
+    if (posix_memalign(&arena, align, bytes) != 0)
+        return NULL;
+    if (whole > 0)
         (void)madvise(arena, whole, MADV_HUGEPAGE); /* advice: it goes without, too */
     return arena;
 }
@@ -110,9 +113,9 @@ int vision_sift_native(const struct vision_kernels *k, const struct vision_image
     vision_sift_stream_init(&w->stream, image->width_px, image->height_px, params);
     w->stream.k = &k->sift;
     w->stream.control = control;
-    vision_sift_points_init(&w->points, params, &w->stream);
-
-    int err = w->stream.octaves > 0 ? work_in_arena(w, image) : 0;
+    int err = vision_sift_points_init(&w->points, params, &w->stream);
+    if (err == 0 && w->stream.octaves > 0)
+        err = work_in_arena(w, image);
     if (err == 0)
         err = vision_sift_points_rank(&w->points);
     if (err == 0)

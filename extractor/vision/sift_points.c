@@ -9,15 +9,19 @@
 #define STEP_FEATURES 32 /* described between two looks at `cancel` */
 #define GROW_FIRST    1024
 
-void vision_sift_points_init(struct sift_points *p,
-                             const struct vision_sift_params *params,
-                             struct sift_stream *stream)
+int vision_sift_points_init(struct sift_points *p,
+                            const struct vision_sift_params *params,
+                            struct sift_stream *stream)
 {
+    const bool spread = params->spread && params->max_features > 0;
+
     *p = (struct sift_points){
         .params = params, .stream = stream, .limit = VISION_SIFT_FEATURES_MAX};
     if (params->max_features > 0 && params->max_features < p->limit)
         p->limit = params->max_features;
     vision_sift_windows_init(&p->windows);
+    return vision_sift_best_init(&p->best, stream->width_px, stream->height_px, p->limit,
+                                 spread);
 }
 
 void vision_sift_points_free(struct sift_points *p)
@@ -25,7 +29,7 @@ void vision_sift_points_free(struct sift_points *p)
     for (size_t i = 0; i < SIFT_OCTAVES_MAX; i++)
         free(p->queues[i].items);
     free(p->items);
-    free(p->best);
+    vision_sift_best_free(&p->best);
     *p = (struct sift_points){0};
 }
 
@@ -41,56 +45,6 @@ static int reserve(void **items, size_t *capacity, size_t count, size_t more, si
         return -ENOMEM;
     *items = grown;
     *capacity = wanted;
-    return 0;
-}
-
-/* ---- the best so far ---- */
-
-static void sink(float *heap, size_t n, size_t i)
-{
-    for (;;) {
-        size_t least = 2 * i + 1;
-        if (least + 1 < n && heap[least + 1] < heap[least])
-            least++;
-        if (least >= n || heap[i] <= heap[least])
-            return;
-        float t = heap[i];
-        heap[i] = heap[least];
-        heap[least] = t;
-        i = least;
-    }
-}
-
-static void rise(float *heap, size_t i)
-{
-    while (i > 0 && heap[i] < heap[(i - 1) / 2]) {
-        float t = heap[i];
-        heap[i] = heap[(i - 1) / 2];
-        heap[(i - 1) / 2] = t;
-        i = (i - 1) / 2;
-    }
-}
-
-/* Are there `limit` better ones already? Equals are kept: the final order decides. */
-static bool is_beaten(const struct sift_points *p, float response)
-{
-    return p->best_count == p->limit && response < p->best[0];
-}
-
-static int best_add(struct sift_points *p, float response)
-{
-    if (p->best_count == p->limit) {
-        p->best[0] = response;
-        sink(p->best, p->best_count, 0);
-        return 0;
-    }
-    void *best = p->best;
-    int err = reserve(&best, &p->best_capacity, p->best_count, 1, sizeof p->best[0]);
-    p->best = best;
-    if (err < 0)
-        return err;
-    p->best[p->best_count++] = response;
-    rise(p->best, p->best_count - 1);
     return 0;
 }
 
@@ -122,12 +76,11 @@ static float place_px(const struct sift_points *p, const struct sift_octave *o, 
 }
 
 /* The doubled picture begins a quarter of a pixel before the picture. */
-static bool is_inside(const struct sift_points *p, const struct sift_octave *o,
-                      const struct sift_point *point)
+static bool is_inside(const struct sift_points *p, float x, float y)
 {
-    const float x = place_px(p, o, point->x), y = place_px(p, o, point->y);
     return x >= 0 && y >= 0 && x <= (float)(p->stream->width_px - 1) &&
-           y <= (float)(p->stream->height_px - 1);
+           y <= (float)(p->stream->height_px - 1) &&
+           (p->params->mask == NULL || vision_sift_is_unmasked(p->params->mask, x, y));
 }
 
 int vision_sift_points_on_hit(void *arg, struct sift_octave *o, size_t layer, size_t x,
@@ -137,8 +90,12 @@ int vision_sift_points_on_hit(void *arg, struct sift_octave *o, size_t layer, si
     struct sift_queue *q = queue_of(p, o);
     struct sift_point point;
 
-    if (!vision_sift_refine(o, p->params, layer, x, y, &point) ||
-        !is_inside(p, o, &point) || is_beaten(p, point.response) || is_known(q, &point))
+    if (!vision_sift_refine(o, p->params, layer, x, y, &point))
+        return 0;
+    const float x_px = place_px(p, o, point.x), y_px = place_px(p, o, point.y);
+    if (!is_inside(p, x_px, y_px) ||
+        vision_sift_best_beats(&p->best, x_px, y_px, point.response) ||
+        is_known(q, &point))
         return 0;
     void *items = q->items;
     int err = reserve(&items, &q->capacity, q->count, 1, sizeof point);
@@ -146,7 +103,7 @@ int vision_sift_points_on_hit(void *arg, struct sift_octave *o, size_t layer, si
     if (err < 0)
         return err;
     q->items[q->count++] = point;
-    return best_add(p, point.response);
+    return vision_sift_best_add(&p->best, x_px, y_px, point.response);
 }
 
 /* ---- the order of the result ---- */
@@ -175,31 +132,44 @@ static int rank_order(const void *left, const void *right)
 }
 
 /* Sorts keys, since features are six times as large. */
-int vision_sift_points_rank(struct sift_points *p)
+static struct vision_feature *ranked_copy(const struct sift_points *p,
+                                          struct ranked *ranked)
 {
-    const size_t count = p->limit < p->count ? p->limit : p->count;
-    struct ranked *ranked = malloc((p->count + 1) * sizeof *ranked); /* never of 0 */
-    struct vision_feature *items = malloc((count + 1) * sizeof *items);
+    struct vision_feature *items =
+        malloc((p->count + 1) * sizeof *items); /* never of 0 */
 
-    if (ranked == NULL || items == NULL) {
-        free(ranked);
-        free(items);
-        return -ENOMEM;
-    }
+    if (items == NULL)
+        return NULL;
     for (size_t i = 0; i < p->count; i++) {
         const struct vision_feature *f = &p->items[i];
         ranked[i] = (struct ranked){f->response, f->scale,       f->y,
                                     f->x,        f->orientation, (uint32_t)i};
     }
     qsort(ranked, p->count, sizeof *ranked, rank_order);
-    for (size_t i = 0; i < count; i++)
+    for (size_t i = 0; i < p->count; i++)
         items[i] = p->items[ranked[i].index];
+    return items;
+}
+
+int vision_sift_points_rank(struct sift_points *p)
+{
+    const struct vision_sift_choice choice = {.max_features = (uint32_t)p->limit,
+                                              .spread = p->best.spread};
+    struct ranked *ranked = malloc((p->count + 1) * sizeof *ranked);
+    struct vision_features sorted = {NULL, p->count};
+
+    if (ranked != NULL)
+        sorted.items = ranked_copy(p, ranked);
     free(ranked);
+    if (sorted.items == NULL)
+        return -ENOMEM;
     free(p->items);
-    p->items = items;
-    p->count = count;
-    p->capacity = count + 1;
-    return 0;
+    p->items = sorted.items;
+    p->capacity = p->count + 1;
+    int err =
+        vision_sift_select(&sorted, p->stream->width_px, p->stream->height_px, &choice);
+    p->count = sorted.count;
+    return err;
 }
 
 struct vision_features vision_sift_points_take(struct sift_points *p)
@@ -264,7 +234,8 @@ int vision_sift_points_on_rows(void *arg, struct sift_octave *o)
             break;
         if (q->described % STEP_FEATURES == 0 && vision_step(p->stream->control))
             return -ECANCELED;
-        if (is_beaten(p, point->response))
+        if (vision_sift_best_beats(&p->best, place_px(p, o, point->x),
+                                   place_px(p, o, point->y), point->response))
             continue;
         int err = point_describe(p, o, point);
         if (err < 0)

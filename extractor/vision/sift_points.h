@@ -7,6 +7,7 @@
 #define VISION_SIFT_POINTS_H
 
 #include "extractor/vision/sift.h"
+#include "extractor/vision/sift_best.h"
 #include "extractor/vision/sift_stream.h"
 
 /* A refined extremum, in samples of its octave. */
@@ -42,20 +43,18 @@ struct sift_points {
     struct vision_feature *items; /* malloc'd; no order */
     size_t count, capacity;
 
-    /* The responses of the best `limit` keypoints so far, a heap with the least on top.
-     */
-    float *best; /* malloc'd */
-    size_t best_count, best_capacity;
     size_t limit; /* features wanted, >= 1; `items` holds at most 2 * limit + some */
+    struct sift_best best;
 };
 
 /* Floats that `patch` needs for a stream. */
 size_t vision_sift_patch_floats(const struct sift_stream *s);
 
-/* Call first; then set `patch`. */
-void vision_sift_points_init(struct sift_points *p,
-                             const struct vision_sift_params *params,
-                             struct sift_stream *stream);
+/* Call first; then set `patch`. 0 or -ENOMEM; vision_sift_points_free() is due in either
+ * case. */
+int vision_sift_points_init(struct sift_points *p,
+                            const struct vision_sift_params *params,
+                            struct sift_stream *stream);
 void vision_sift_points_free(struct sift_points *p);
 
 /* The stream's callbacks; `arg` is a struct sift_points. 0, -ENOMEM or -ECANCELED. */
@@ -63,8 +62,8 @@ int vision_sift_points_on_hit(void *arg, struct sift_octave *o, size_t layer, si
                               size_t y);
 int vision_sift_points_on_rows(void *arg, struct sift_octave *o);
 
-/* Sort what is described into the order of sift.h, and cut it to the limit. 0 or -ENOMEM.
- */
+/* Sort what is described into the order of sift.h, and keep what is chosen of it so far.
+ * What more is found later does not bring back what this drops. 0 or -ENOMEM. */
 int vision_sift_points_rank(struct sift_points *p);
 
 /* The described features, from now on the caller's; items is not NULL. */

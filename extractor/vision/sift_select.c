@@ -35,14 +35,18 @@ static size_t pixel_of(float at, size_t size_px)
     return rounded < (float)size_px ? (size_t)rounded : size_px - 1;
 }
 
-static void drop_masked(struct vision_features *features, size_t width_px,
-                        size_t height_px, const struct vision_image *mask)
+bool vision_sift_is_unmasked(const struct vision_image *mask, float x, float y)
+{
+    return is_set(mask, pixel_of(x, mask->width_px), pixel_of(y, mask->height_px));
+}
+
+static void drop_masked(struct vision_features *features, const struct vision_image *mask)
 {
     size_t kept = 0;
 
     for (size_t i = 0; i < features->count; i++) {
         const struct vision_feature *f = &features->items[i];
-        if (is_set(mask, pixel_of(f->x, width_px), pixel_of(f->y, height_px)))
+        if (vision_sift_is_unmasked(mask, f->x, f->y))
             features->items[kept++] = *f;
     }
     features->count = kept;
@@ -50,34 +54,32 @@ static void drop_masked(struct vision_features *features, size_t width_px,
 
 /* ---- spread ---- */
 
-struct grid {
-    size_t side_px, columns, rows;
-};
-
-static struct grid grid_for(size_t width_px, size_t height_px, size_t wanted)
+struct vision_sift_cells vision_sift_cells_for(size_t width_px, size_t height_px,
+                                               size_t wanted)
 {
     double area = (double)width_px * (double)height_px * FEATURES_A_CELL;
     size_t side = (size_t)ceil(sqrt(area / (double)wanted));
     if (side < 1)
         side = 1;
-    return (struct grid){side, (width_px + side - 1) / side,
-                         (height_px + side - 1) / side};
+    return (struct vision_sift_cells){width_px, height_px, side,
+                                      (width_px + side - 1) / side,
+                                      (height_px + side - 1) / side};
 }
 
-static size_t cell_of(const struct grid *grid, const struct vision_feature *f,
-                      size_t width_px, size_t height_px)
+size_t vision_sift_cell_at(const struct vision_sift_cells *cells, float x, float y)
 {
-    return pixel_of(f->y, height_px) / grid->side_px * grid->columns +
-           pixel_of(f->x, width_px) / grid->side_px;
+    return pixel_of(y, cells->height_px) / cells->side_px * cells->columns +
+           pixel_of(x, cells->width_px) / cells->side_px;
 }
 
 /* The rank of each feature in its cell, and how many features have each rank. */
-static void rank_all(const struct vision_features *features, const struct grid *grid,
-                     size_t width_px, size_t height_px, uint32_t *in_cell, uint32_t *rank,
-                     uint32_t *with_rank)
+static void rank_all(const struct vision_features *features,
+                     const struct vision_sift_cells *cells, uint32_t *in_cell,
+                     uint32_t *rank, uint32_t *with_rank)
 {
     for (size_t i = 0; i < features->count; i++) {
-        size_t cell = cell_of(grid, &features->items[i], width_px, height_px);
+        const struct vision_feature *f = &features->items[i];
+        size_t cell = vision_sift_cell_at(cells, f->x, f->y);
         rank[i] = in_cell[cell]++;
         with_rank[rank[i]]++;
     }
@@ -102,14 +104,15 @@ static void keep_ranks(struct vision_features *features, size_t wanted,
 static int spread(struct vision_features *features, size_t width_px, size_t height_px,
                   size_t wanted)
 {
-    const struct grid grid = grid_for(width_px, height_px, wanted);
-    uint32_t *in_cell = calloc(grid.columns * grid.rows, sizeof in_cell[0]);
+    const struct vision_sift_cells cells =
+        vision_sift_cells_for(width_px, height_px, wanted);
+    uint32_t *in_cell = calloc(cells.columns * cells.rows, sizeof in_cell[0]);
     uint32_t *rank = malloc(features->count * sizeof rank[0]);
     uint32_t *with_rank = calloc(features->count + 1, sizeof with_rank[0]);
     int err = -ENOMEM;
 
     if (in_cell != NULL && rank != NULL && with_rank != NULL) {
-        rank_all(features, &grid, width_px, height_px, in_cell, rank, with_rank);
+        rank_all(features, &cells, in_cell, rank, with_rank);
         keep_ranks(features, wanted, rank, with_rank);
         err = 0;
     }
@@ -123,7 +126,7 @@ int vision_sift_select(struct vision_features *features, size_t width_px,
                        size_t height_px, const struct vision_sift_choice *choice)
 {
     if (choice->mask != NULL)
-        drop_masked(features, width_px, height_px, choice->mask);
+        drop_masked(features, choice->mask);
     if (choice->max_features == 0 || features->count <= choice->max_features)
         return 0;
     if (choice->spread)

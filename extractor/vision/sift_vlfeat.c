@@ -10,6 +10,7 @@
  * lot is cut to the cap, and only this octave's survivors are described.
  */
 #include "extractor/vision/sift.h"
+#include "extractor/vision/sift_select.h"
 
 #include "extractor/vision/extremum.h"
 
@@ -337,21 +338,32 @@ static int pyramid_run(struct work *w, float *pixels)
     return err;
 }
 
-static int features_out(const struct work *w, struct vision_features *out)
+static int features_out(const struct work *w, const struct vision_image *image,
+                        struct vision_features *out)
 {
+    const struct vision_sift_choice choice = {w->params->mask, w->params->max_features,
+                                              w->params->spread};
     struct vision_feature *items =
         malloc(sizeof *items * (w->count + 1)); /* never of 0 */
     if (items == NULL)
         return -ENOMEM;
     for (size_t i = 0; i < w->count; i++)
         items[i] = w->kept[i].feature;
-    *out = (struct vision_features){items, w->count};
-    return 0;
+    struct vision_features features = {items, w->count};
+    int err = vision_sift_select(&features, image->width_px, image->height_px, &choice);
+    if (err < 0)
+        vision_features_free(&features);
+    else
+        *out = features;
+    return err;
 }
 
 static size_t cap_of(const struct vision_sift_params *params)
 {
     uint32_t cap = params->max_features;
+    if (params->mask != NULL ||
+        params->spread) /* all have to be there to be chosen from */
+        cap = 0;
     return cap > 0 && cap < VISION_SIFT_FEATURES_MAX ? cap : VISION_SIFT_FEATURES_MAX;
 }
 
@@ -375,7 +387,7 @@ int vision_sift(const struct vision_image *image, const struct vision_sift_param
     if (err == 0 && octaves > 0)
         err = pyramid_run(&w, pixels);
     if (err == 0)
-        err = features_out(&w, out);
+        err = features_out(&w, image, out);
 
     if (w.filt != NULL)
         vl_sift_delete(w.filt);

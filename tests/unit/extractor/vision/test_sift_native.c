@@ -1,5 +1,6 @@
 #include "extractor/vision/sift_math.h"
 #include "extractor/vision/sift_native.h"
+#include "extractor/vision/sift_select.h"
 #include "tests/unit/extractor/scene.h"
 
 #include <errno.h>
@@ -49,9 +50,10 @@ void *realloc(void *old, size_t bytes)
     return fails() ? NULL : __libc_realloc(old, bytes);
 }
 
-void *aligned_alloc(size_t alignment, size_t bytes)
+int posix_memalign(void **out, size_t alignment, size_t bytes)
 {
-    return fails() ? NULL : __libc_memalign(alignment, bytes);
+    *out = fails() ? NULL : __libc_memalign(alignment, bytes);
+    return *out == NULL ? ENOMEM : 0;
 }
 #endif
 
@@ -247,6 +249,79 @@ static void no_two_features_are_one(void **state)
     free(image.pixels);
 }
 
+/* ---- chosen before it is described ---- */
+
+static vision_sift_finish_fn *true_finish;
+static size_t described;
+
+static void counted_finish(uint8_t bytes[VISION_SIFT_RAW_FLOATS],
+                           float raw[VISION_SIFT_RAW_FLOATS], unsigned root)
+{
+    described++;
+    true_finish(bytes, raw, root);
+}
+
+/* The features, and in `described` how many descriptors were computed. */
+static struct vision_features extract_counted(const struct vision_image *image,
+                                              const struct vision_sift_params *params)
+{
+    struct vision_features features;
+    struct vision_kernels k;
+
+    vision_kernels_init(&k, vision_cpu_detect());
+    true_finish = k.sift.finish;
+    k.sift.finish = counted_finish;
+    described = 0;
+    assert_int_equal(vision_sift_native(&k, image, params, NULL, &features), 0);
+    return features;
+}
+
+static void check_choice(const struct vision_image *image,
+                         const struct vision_sift_params *params)
+{
+    struct vision_sift_params everything = *params;
+    const struct vision_sift_choice choice = {params->mask, params->max_features,
+                                              params->spread};
+
+    everything.max_features = 0;
+    everything.mask = NULL;
+    struct vision_features want = extract_counted(image, &everything);
+    const size_t all = described;
+    struct vision_features got = extract_counted(image, params);
+    assert_int_equal(
+        vision_sift_select(&want, image->width_px, image->height_px, &choice), 0);
+    assert_int_equal(got.count, want.count);
+    assert_memory_equal(got.items, want.items, got.count * sizeof *got.items);
+    /* Of those that are not wanted most are not described. */
+    assert_true(described <= all);
+    if (got.count * 10 < all)
+        assert_true(described * 2 < all);
+    vision_features_free(&want);
+    vision_features_free(&got);
+}
+
+static void what_is_chosen_first_is_what_would_be_chosen_of_all(void **state)
+{
+    (void)state;
+    static const uint32_t caps[] = {0, 1, 2, 7, 30, 100, 100000};
+    struct vision_image image = scene_spots(300, 220, 8, 900, 31);
+    struct vision_image mask = scene_blank(300, 220, 8, 0);
+
+    for (size_t y = 0; y < 220; y++)
+        for (size_t x = 0; x < 300; x++)
+            scene_set(&mask, x, y, x * x + y * y < 40000);
+    for (size_t i = 0; i < sizeof caps / sizeof caps[0]; i++)
+        for (int how = 0; how < 4; how++) {
+            struct vision_sift_params params = defaults;
+            params.max_features = caps[i];
+            params.spread = how & 1;
+            params.mask = how & 2 ? &mask : NULL;
+            check_choice(&image, &params);
+        }
+    free(mask.pixels);
+    free(image.pixels);
+}
+
 static void memory_grows_with_the_width_alone(void **state)
 {
     (void)state;
@@ -269,7 +344,8 @@ static void a_lack_of_memory_is_an_error_and_leaks_nothing(void **state)
     struct vision_kernels k;
     int failures = 0, err = -ENOMEM;
 
-    params.max_features = 100000; /* has a heap too */
+    params.max_features = 10; /* has heaps too */
+    params.spread = true;
     vision_kernels_init(&k, vision_cpu_detect());
     while (err != 0) {
         allocations_left = failures++;
@@ -347,6 +423,7 @@ int main(void)
             any_picture_and_parameters_give_the_same_sound_features_at_every_level),
         cmocka_unit_test(a_larger_picture_is_the_same_at_every_level),
         cmocka_unit_test(no_two_features_are_one),
+        cmocka_unit_test(what_is_chosen_first_is_what_would_be_chosen_of_all),
         cmocka_unit_test(memory_grows_with_the_width_alone),
         cmocka_unit_test(a_lack_of_memory_is_an_error_and_leaks_nothing),
         cmocka_unit_test(it_can_be_cancelled_at_any_step),
