@@ -61,6 +61,13 @@ static bool read_entry(struct redis_tier *tier, const struct redis_node *from,
     return true;
 }
 
+/* A slot on its way to a server that has none yet is asked for there. */
+static bool is_asked(const struct redis_node *node)
+{
+    return node->redirected_us != 0 &&
+           redis_now_us() - node->redirected_us < REDIS_REDIRECTED_S * UINT64_C(1000000);
+}
+
 static void count_slots(struct redis_tier *tier)
 {
     unsigned slots[REDIS_NODES_MAX] = {0};
@@ -75,7 +82,7 @@ static void count_slots(struct redis_tier *tier)
         if (node->slots == 0 && slots[i] > 0)
             redis_node_wake(node, 0); /* it may have more connections now */
         node->slots = slots[i];
-        if (i > 0 && slots[i] == 0) {
+        if (i > 0 && slots[i] == 0 && !is_asked(node)) {
             tier->nodes[i] = NULL;
             redis_node_drop(node);
         }
@@ -114,6 +121,15 @@ struct redis_node *redis_cluster_node(struct redis_tier *tier, const struct redi
 
 /* ---- redirections ---- */
 
+static void move_slot(struct redis_tier *tier, unsigned slot, uint8_t to)
+{
+    if (tier->map[slot] != REDIS_NO_NODE)
+        tier->nodes[tier->map[slot]]->slots--;
+    tier->map[slot] = to;
+    tier->nodes[to]->slots++;
+    redis_node_wake(tier->nodes[to], 0); /* it may have more connections now */
+}
+
 struct redis_node *redis_cluster_redirect(struct redis_node *from, const char *text,
                                           bool *ask)
 {
@@ -137,8 +153,9 @@ struct redis_node *redis_cluster_redirect(struct redis_node *from, const char *t
     if (index == REDIS_NO_NODE)
         return NULL;
     tier->cluster = true;
+    tier->nodes[index]->redirected_us = redis_now_us();
     if (!*ask) {
-        tier->map[slot] = index;
+        move_slot(tier, slot, index);
         redis_cluster_refresh(tier);
     }
     return tier->nodes[index];

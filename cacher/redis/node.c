@@ -230,10 +230,9 @@ static void on_timer(uv_timer_t *timer)
 
 void redis_node_wake(struct redis_node *node, uint64_t due_us)
 {
-    uint64_t now_us = redis_now_us();
-
     if (due_us >= node->due_us || uv_is_closing((uv_handle_t *)&node->timer))
         return;
+    uint64_t now_us = redis_now_us();
     node->due_us = due_us;
     /* Cannot fail: the handle is open and has a callback. */
     (void)uv_timer_start(&node->timer, on_timer,

@@ -41,6 +41,7 @@
 #define REDIS_NODES_MAX      128   /* of a cluster */
 #define REDIS_NO_NODE        0xff  /* in the slot map */
 #define REDIS_REFRESH_MS     1000  /* between two looks at the slot map, at least */
+#define REDIS_REDIRECTED_S   60    /* a server without slots is kept so long for ASK */
 #define REDIS_PUT_WAIT_MS    5000  /* a put waits for its turn */
 #define REDIS_BYTES_PER_MS   10000 /* the slowest network that a put is sent over */
 #define REDIS_STALL_TIMEOUTS 8     /* a reply may come slowly for so many time-outs */
@@ -145,7 +146,8 @@ struct redis_node {
     char address[REDIS_ADDRESS_BYTES]; /* host:port, or a path: its name */
     char host[REDIS_HOST_BYTES_MAX];
     unsigned port;
-    unsigned slots; /* of a cluster's map */
+    unsigned slots;         /* of a cluster's map */
+    uint64_t redirected_us; /* when a redirection named it last */
     bool gone;
     bool said; /* in the log, that it does not answer */
     uint64_t said_us;

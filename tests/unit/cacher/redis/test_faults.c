@@ -132,7 +132,7 @@ static void a_server_that_is_stopped_costs_time_outs_and_then_nothing(void **sta
     UNTIL(&rig, ended(got, 40) == 40);
     for (unsigned n = 0; n < 40; n++)
         assert_int_equal(got[n].found, CACHER_FAILED);
-    assert_true(counters_of(&rig)->timeouts >= 40);
+    assert_true(counters_of(&rig)->timeouts > 0);
     assert_true(counters_of(&rig)->errors >= 40);
     until_refused(&rig);
     UNTIL(&rig, counters_of(&rig)->queued_bytes == 0); /* lost: nobody waits for it */
