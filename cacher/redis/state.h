@@ -1,10 +1,12 @@
 /*
  * state.h - what the files of this folder share.
  *
- *   redis.c    the tier: options, gets, puts, counters, the end
+ *   redis.c    the tier: options, gets, counters, the end
+ *   put.c      puts and their tags
  *   op.c       one operation: sent, sent again, redirected, ended once
  *   node.c     one server: its connections, its breaker, what waits for it
- *   conn.c     one connection: resolved, connected, let in, watched
+ *   conn.c     one connection: resolved, connected, used, watched
+ *   greet.c    what it is asked first
  *   io.c       hiredis on libuv, and what it may be told
  *   cluster.c  which server has which slot
  *   purge.c    one step of a purge
@@ -253,6 +255,10 @@ void redis_conn_break(struct redis_conn *conn, bool final);
 void redis_conn_drop(struct redis_conn *conn);
 void redis_conn_end_ops(struct redis_conn *conn, bool puts);
 
+/* ---- greet.c ---- */
+
+void redis_conn_greet(struct redis_conn *conn);
+
 /* ---- io.c ---- */
 
 /* NULL, after redis_say(). on_connect and on_disconnect are hiredis'; ac->data is `conn`.
@@ -280,7 +286,10 @@ uint64_t redis_cluster_run(struct redis_tier *tier, uint64_t now_us); /* as a co
 struct redis_node *redis_cluster_next(struct redis_tier *tier, const char *after);
 struct redis_node *redis_cluster_find(struct redis_tier *tier, const char *address);
 
-/* ---- purge.c ---- */
+/* ---- put.c and purge.c: as in tier.h ---- */
+
+int redis_put(struct cacher_tier *tier, const struct cacher_record *record,
+              struct hotcache_value *value, uint64_t ttl_s);
 
 int redis_purge(struct cacher_tier *tier, const struct cacher_filter *filter,
                 const char *cursor, cacher_tier_purged_fn *purged, void *arg);
