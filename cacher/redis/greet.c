@@ -35,10 +35,12 @@ static void on_auth(redisAsyncContext *ac, void *answer, void *arg)
     if (reply == NULL || conn->state != REDIS_CONN_GREETING ||
         reply->type != REDIS_REPLY_ERROR)
         return;
-    if (begins(reply, "LOADING"))
-        refuse(conn, false, "it is still loading its data");
-    else
+    /* WRONGPASS since 6; before, and where the server has no password: ERR with a text.
+     */
+    if (begins(reply, "WRONGPASS") || strstr(reply->str, "password") != NULL)
         refuse(conn, true, "it refuses the user or password of the URL: %s", reply->str);
+    else
+        refuse(conn, false, "it refuses AUTH: %s", reply->str);
 }
 
 static void on_select(redisAsyncContext *ac, void *answer, void *arg)
@@ -53,8 +55,9 @@ static void on_select(redisAsyncContext *ac, void *answer, void *arg)
     if (begins(reply, "NOAUTH"))
         refuse(conn, true, "it wants a password, and the URL has none");
     else
-        refuse(conn, !begins(reply, "LOADING"), "it refuses database %u of the URL: %s",
-               conn->node->tier->url.db, reply->str);
+        refuse(conn, begins(reply, "ERR DB") || begins(reply, "ERR SELECT"),
+               "it refuses database %u of the URL: %s", conn->node->tier->url.db,
+               reply->str);
 }
 
 static void on_first_ping(redisAsyncContext *ac, void *answer, void *arg)

@@ -18,15 +18,26 @@ static uint64_t least(uint64_t a, uint64_t b)
 
 /* ---- the breaker, and the log ---- */
 
-void redis_node_ok(struct redis_node *node)
+static void well_again(struct redis_node *node)
 {
+    uint64_t now_us = redis_now_us();
+
     if (node->breaker.state != BREAKER_CLOSED || node->breaker.failed > 0)
         breaker_ok(&node->breaker);
     if (!node->said)
         return;
     node->said = false;
-    log_event(LOG_NOTICE, "redis answers again", "server=%s after_s=%" PRIu64,
-              node->address, (redis_now_us() - node->said_us) / 1000000);
+    log_limited(LOG_NOTICE, &node->said_well, now_us, "redis answers again",
+                "server=%s after_s=%" PRIu64, node->address,
+                (now_us - node->said_us) / 1000000);
+}
+
+void redis_node_ok(struct redis_node *node)
+{
+    /* Open, this was asked before it opened: a server that answers now and then would
+     * close it at once, time after time. */
+    if (node->breaker.state != BREAKER_OPEN)
+        well_again(node);
 }
 
 void redis_node_failed(struct redis_node *node, bool final)
@@ -43,8 +54,8 @@ void redis_node_failed(struct redis_node *node, bool final)
     if (was_closed && !node->said && !tier->closing) {
         node->said = true;
         node->said_us = now_us;
-        log_event(LOG_WARNING, "redis is by-passed", "server=%s why=\"%s\"",
-                  node->address, node->error);
+        log_limited(LOG_WARNING, &node->said_ill, now_us, "redis is by-passed",
+                    "server=%s why=\"%s\"", node->address, node->error);
     }
     /* Puts that wait for it are lost, rather than kept for who knows how long. */
     for (struct redis_op *op; (op = redis_list_pop(&node->bulk)) != NULL;)
@@ -172,7 +183,7 @@ void redis_node_conn_up(struct redis_node *node)
 {
     node->tier->counters.connects++;
     node->ready++;
-    redis_node_ok(node);
+    well_again(node); /* it let us in and answered: this is the probe */
     redis_node_pump(node);
 }
 

@@ -153,6 +153,7 @@ struct redis_node {
     bool gone;
     bool said; /* in the log, that it does not answer */
     uint64_t said_us;
+    struct log_limit said_ill, said_well;
     struct breaker breaker;
     char error[REDIS_ERROR_BYTES]; /* the last one, for people */
     char version[32];
@@ -232,7 +233,7 @@ bool redis_node_ask(struct redis_node *node);
 void redis_node_take(struct redis_node *node, struct redis_op *op, bool later);
 void redis_node_pump(struct redis_node *node); /* send what can be sent */
 void redis_node_wake(struct redis_node *node, uint64_t due_us);
-void redis_node_ok(struct redis_node *node);
+void redis_node_ok(struct redis_node *node); /* it answered an operation */
 /* `final`: the breaker opens at once. */
 void redis_node_failed(struct redis_node *node, bool final);
 /* How many connections it should have. */

@@ -299,6 +299,41 @@ static void a_wrong_password_is_said_once_and_clearly(void **state)
     server_kill(&server, SIGTERM);
 }
 
+static void what_cannot_be_is_refused_with_its_reason(void **state)
+{
+    (void)state;
+    struct server server;
+    struct rig rig;
+    char url[128];
+    static const struct {
+        const char *before, *after, *why;
+    } wrong[] = {
+        {"redis://127.0.0.1:", "/99", "refuses database 99 of the URL"},
+        {"redis://:none@127.0.0.1:", "", "refuses the user or password of the URL"},
+        {"redis://ann:none@127.0.0.1:", "", "refuses the user or password of the URL"},
+        {"redis://no-such-host.invalid:", "", "cannot be resolved"},
+    };
+
+    server_start(&server, "");
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        snprintf(url, sizeof url, "%s%d%s", wrong[i].before, server.port, wrong[i].after);
+        rig_open(&rig,
+                 &(struct cacher_redis_options){.url = url, .connect_timeout_ms = 20000});
+        until_refused(&rig);
+        if (strstr(last_error(&rig), wrong[i].why) == NULL)
+            fail_msg("%s: %s", url, last_error(&rig));
+        rig_close(&rig, 1000);
+    }
+    server_kill(&server, SIGTERM);
+    /* One connection is taken by the test; the tier gets one of four. */
+    server_start(&server, "--maxclients 2");
+    rig_open_quick(&rig, &server);
+    UNTIL(&rig, counters_of(&rig)->breaker_opened > 0 || ready_of(&rig) == 1);
+    UNTIL(&rig, strstr(last_error(&rig), "max number of clients") != NULL);
+    rig_close(&rig, 1000);
+    server_kill(&server, SIGTERM);
+}
+
 static void the_right_user_and_password_are_let_in(void **state)
 {
     (void)state;
@@ -366,6 +401,7 @@ int main(void)
         cmocka_unit_test_teardown(a_full_server_loses_puts_says_so_once_and_answers_gets,
                                   log_release),
         cmocka_unit_test_teardown(a_wrong_password_is_said_once_and_clearly, log_release),
+        cmocka_unit_test_teardown(what_cannot_be_is_refused_with_its_reason, log_release),
         cmocka_unit_test_teardown(the_right_user_and_password_are_let_in, log_release),
         cmocka_unit_test_teardown(closing_does_not_wait_for_a_server_that_is_stopped,
                                   log_release),
