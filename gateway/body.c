@@ -48,11 +48,12 @@ size_t gateway_budget_limit(const struct gateway_budget *budget)
 }
 
 /* Only the loop thread takes, so there is no race between the check and the addition. */
-static int take(struct gateway_budget *budget, size_t more)
+static int take(struct gateway_budget *budget, size_t more, unsigned priority)
 {
     size_t used = atomic_load(&budget->used_bytes);
+    uint64_t limit = proto_priority_limit(budget->limit_bytes, used, priority);
 
-    if (used > budget->limit_bytes || more > budget->limit_bytes - used)
+    if (used > limit || more > limit - used)
         return -ENOBUFS;
     atomic_fetch_add(&budget->used_bytes, more);
     return 0;
@@ -73,7 +74,7 @@ int gateway_body_reserve(struct gateway_body *body, struct gateway_budget *budge
 {
     struct block *old = body->bytes == NULL ? NULL : block_of(body->bytes);
     size_t more = capacity - body->capacity;
-    int err = take(budget, more);
+    int err = take(budget, more, body->priority);
 
     if (err < 0)
         return err;

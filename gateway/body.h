@@ -26,6 +26,7 @@ struct gateway_body {
     struct gateway_budget *budget;
     uint8_t *bytes;
     size_t size, capacity;
+    unsigned priority; /* enum proto_priority: how much of the budget it may fill */
 };
 
 /* Room for `capacity` bytes in all. 0; -ENOBUFS over the budget; -ENOMEM. */

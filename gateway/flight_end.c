@@ -185,7 +185,8 @@ void gateway_flight_fail_submit(struct gateway_flight *flight, int err, uint64_t
                                     "the request could not be sent on", now_us);
         return;
     }
-    struct gateway_credit credit = gateway_mesh_credit(flight->flights->mesh);
+    struct gateway_credit credit =
+        gateway_mesh_credit(flight->flights->mesh, flight->ask.priority);
     struct gateway_result result = {
         .status = PROTO_STATUS_FULL,
         .retry_after_ms = gateway_mesh_retry_ms(flight->flights->mesh, now_us)};

@@ -52,7 +52,8 @@ static void refresh_mesh(struct gateway *gateway)
     const struct gateway_mesh_counters *mesh = gateway_mesh_counters(gateway->mesh);
     const struct gateway_flight_counters *flights =
         gateway_flights_counters(gateway->flights);
-    struct gateway_credit credit = gateway_mesh_credit(gateway->mesh);
+    struct gateway_credit credit =
+        gateway_mesh_credit(gateway->mesh, PROTO_PRIORITY_HIGH);
 
     m->flights = flights->flights;
     m->flights_open = flights->open;
@@ -123,7 +124,7 @@ static uint64_t wanted_tick_ms(const struct gateway *gateway)
         gateway_flights_counters(gateway->flights);
 
     if (flights->open > 0 || flights->cache_down > 0 ||
-        gateway_mesh_credit(gateway->mesh).jobs > 0)
+        gateway_mesh_credit(gateway->mesh, PROTO_PRIORITY_HIGH).jobs > 0)
         return TICK_MS;
     return hotcache_counters(gateway->hot)->entries > 0 ? SLOW_TICK_MS : 0;
 }

@@ -162,12 +162,15 @@ bool gateway_mesh_is_up(const struct gateway_mesh *mesh)
 
 /* ---- asking --------------------------------------------------------------------- */
 
-static bool has_credit(const struct gateway_mesh *mesh, uint64_t payload_bytes)
+static bool has_credit(const struct gateway_mesh *mesh, uint64_t payload_bytes,
+                       unsigned priority)
 {
-    const struct gateway_credit *credit = &mesh->credit;
+    struct gateway_credit credit = gateway_mesh_credit(mesh, priority);
 
-    return credit->jobs < credit->jobs_max && credit->bytes <= credit->bytes_max &&
-           payload_bytes <= credit->bytes_max - credit->bytes;
+    if (credit.jobs >= credit.jobs_max)
+        return false;
+    return payload_bytes == 0 || (credit.bytes <= credit.bytes_max &&
+                                  payload_bytes <= credit.bytes_max - credit.bytes);
 }
 
 static int send_submit(struct gateway_mesh *mesh, const struct gateway_submit *submit,
@@ -193,7 +196,7 @@ int gateway_mesh_submit(struct gateway_mesh *mesh, const struct gateway_submit *
 
     if (!mesh->up)
         return -ENOTCONN;
-    if (!has_credit(mesh, bytes))
+    if (!has_credit(mesh, bytes, submit->priority))
         return -ENOBUFS;
     struct gateway_exchange *exchange = calloc(1, sizeof *exchange);
     if (exchange == NULL)
@@ -315,9 +318,14 @@ void gateway_mesh_sweep(struct gateway_mesh *mesh, uint64_t now_us)
     }
 }
 
-struct gateway_credit gateway_mesh_credit(const struct gateway_mesh *mesh)
+struct gateway_credit gateway_mesh_credit(const struct gateway_mesh *mesh,
+                                          unsigned priority)
 {
-    return mesh->credit;
+    struct gateway_credit credit = mesh->credit;
+
+    credit.jobs_max = proto_priority_limit(credit.jobs_max, credit.jobs, priority);
+    credit.bytes_max = proto_priority_limit(credit.bytes_max, credit.bytes, priority);
+    return credit;
 }
 
 uint64_t gateway_mesh_retry_ms(const struct gateway_mesh *mesh, uint64_t now_us)

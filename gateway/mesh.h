@@ -83,11 +83,13 @@ void gateway_mesh_on_message(struct gateway_mesh *mesh, struct mesh_msg *msg,
 /* End what is overdue or was never accepted; call it some times a second. */
 void gateway_mesh_sweep(struct gateway_mesh *mesh, uint64_t now_us);
 
-/* Open exchanges and their payload bytes, and the broker's bounds on both. */
+/* Open exchanges and their payload bytes, and the broker's bounds on both for a request
+ * of `priority`. */
 struct gateway_credit {
     uint64_t jobs, jobs_max, bytes, bytes_max;
 };
-struct gateway_credit gateway_mesh_credit(const struct gateway_mesh *mesh);
+struct gateway_credit gateway_mesh_credit(const struct gateway_mesh *mesh,
+                                          unsigned priority);
 /* Time in which as many exchanges as are open will have ended, as they did lately. */
 uint64_t gateway_mesh_retry_ms(const struct gateway_mesh *mesh, uint64_t now_us);
 const struct gateway_mesh_counters *

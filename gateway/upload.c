@@ -36,7 +36,8 @@ static bool refuse_budget(struct gateway_request *request, int err, uint64_t wan
         gateway_request_refuse(request, &why, "out of memory");
         return false;
     }
-    why.limit = gateway_budget_limit(budget);
+    why.limit = proto_priority_limit(gateway_budget_limit(budget),
+                                     gateway_budget_used(budget), request->priority);
     why.actual = gateway_budget_used(budget) + wanted;
     gateway_request_refuse(request, &why,
                            "the gateway holds as many bytes of bodies as "
@@ -121,6 +122,7 @@ bool gateway_upload_begin(struct gateway_request *request)
     if (!check_length(request) || !check_type(request))
         return false;
     size_t capacity = first_capacity(request);
+    request->body.priority = request->priority;
     int err = gateway_body_reserve(&request->body, gateway->budget, capacity);
     if (err < 0)
         return refuse_budget(request, err, capacity);

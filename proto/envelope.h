@@ -29,6 +29,18 @@ enum proto_priority {
     PROTO_PRIORITIES
 };
 
+/*
+ * How much of `limit`, a bound that all priorities share and of which `used` is taken,
+ * a request of `priority` may fill: the last eighth is for high alone, the one before it
+ * not for batch. Else what can wait would keep out what cannot. All of it where nothing
+ * is taken: what is large is not refused for ever.
+ */
+static inline uint64_t proto_priority_limit(uint64_t limit, uint64_t used,
+                                            unsigned priority)
+{
+    return used == 0 ? limit : limit - limit / 8 * priority;
+}
+
 struct proto_id {
     uint8_t bytes[PROTO_ID_BYTES];
 };

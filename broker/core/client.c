@@ -48,24 +48,34 @@ static bool over(struct refusal *refusal, const char *detail, uint64_t limit,
     return true;
 }
 
+/* Of a bound that all priorities share. What adds nothing to it passes. */
+static bool over_part(struct refusal *refusal, const char *detail, uint64_t limit,
+                      uint64_t used, uint64_t more, unsigned priority)
+{
+    return more > 0 && over(refusal, detail, proto_priority_limit(limit, used, priority),
+                            used + more);
+}
+
 /* No sum can overflow: a payload's bytes are bounded before they are added. */
 static bool no_room(const struct broker_core *core, const struct broker_core_client *c,
-                    const struct broker_core_lane *lane, uint64_t bytes,
-                    struct refusal *refusal)
+                    const struct broker_core_lane *lane,
+                    const struct broker_core_request *request, struct refusal *refusal)
 {
     const struct broker_core_limits *l = &core->limits;
+    unsigned priority = request->priority;
+    uint64_t bytes = request->bytes;
 
-    return over(refusal, "the client has too many open requests", l->client_jobs,
-                c->jobs + 1ull) ||
-           over(refusal, "the client's open requests are too large", l->client_bytes,
-                c->bytes + bytes) ||
+    return over_part(refusal, "the client has too many open requests", l->client_jobs,
+                     c->jobs, 1, priority) ||
+           over_part(refusal, "the client's open requests are too large", l->client_bytes,
+                     c->bytes, bytes, priority) ||
            over(refusal, "the lane has too many jobs", l->lane_jobs, lane->jobs + 1ull) ||
            over(refusal, "the lane's jobs are too large", l->lane_bytes,
                 lane->bytes + bytes) ||
-           over(refusal, "the jobs of all services are too large", l->total_bytes,
-                core->bytes + bytes) ||
-           over(refusal, "the broker has too many jobs", l->jobs_max,
-                core->jobs_open + 1ull);
+           over_part(refusal, "the jobs of all services are too large", l->total_bytes,
+                     core->bytes, bytes, priority) ||
+           over_part(refusal, "the broker has too many jobs", l->jobs_max,
+                     core->jobs_open, 1, priority);
 }
 
 /* It could never be dispatched; and nobody would see why it waits. */
@@ -164,8 +174,8 @@ int broker_core_submit(struct broker_core *core, uint32_t index,
                                    "this input killed the slots that worked on it", 0, 0};
         return reject(core, index, request, &refusal, NULL);
     }
-    if (no_room(core, &core->clients[index], &service->lanes[request->priority],
-                request->bytes, &refusal) ||
+    if (no_room(core, &core->clients[index], &service->lanes[request->priority], request,
+                &refusal) ||
         too_late(core, (uint32_t)named, request, &refusal))
         return reject(core, index, request, &refusal, service);
 

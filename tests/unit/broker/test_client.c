@@ -96,6 +96,34 @@ static void each_bound_refuses_with_the_limit_and_the_actual_value(void **state)
     close_core(&f);
 }
 
+static void what_can_wait_does_not_keep_out_what_cannot(void **state)
+{
+    struct fixture f;
+    (void)state;
+    prepare(&f);
+    f.limits.total_bytes = 800;
+    f.limits.jobs_max = 16;
+    open_core(&f);
+    hello(&f, 0);
+
+    assert_int_equal(submit_as(&f, 0, 1, BATCH, 800, 0), 0); /* nothing is open: all */
+    broker_core_cancel(f.core, 0, &(struct proto_id){{1, 0, 1}}, f.now_us);
+    clear(&f);
+    assert_int_equal(submit_as(&f, 0, 2, BATCH, 600, 0), 0);
+    assert_int_equal(submit_as(&f, 0, 3, BATCH, 1, 0), -EAGAIN);
+    refusal_of(&f, PROTO_STATUS_FULL, 600, 601);
+    assert_int_equal(submit_as(&f, 0, 4, NORMAL, 100, 0), 0);
+    assert_int_equal(submit_as(&f, 0, 5, NORMAL, 1, 0), -EAGAIN);
+    refusal_of(&f, PROTO_STATUS_FULL, 700, 701);
+    assert_int_equal(submit_as(&f, 0, 6, HIGH, 100, 0), 0);
+    assert_int_equal(submit_as(&f, 0, 7, BATCH, 0, 0), 0); /* adds no bytes */
+    for (unsigned n = 8; n < 16; n++)
+        assert_int_equal(submit_as(&f, 0, n, BATCH, 0, 0), 0);
+    assert_int_equal(submit_as(&f, 0, 20, BATCH, 0, 0), -EAGAIN);
+    refusal_of(&f, PROTO_STATUS_FULL, 12, 13);
+    close_core(&f);
+}
+
 static void a_request_id_that_is_open_or_zero_is_refused(void **state)
 {
     struct fixture f;
@@ -227,6 +255,7 @@ int main(void)
         cmocka_unit_test(an_accepted_request_ends_once_and_its_payload_is_released_once),
         cmocka_unit_test(without_hello_nothing_is_accepted),
         cmocka_unit_test(each_bound_refuses_with_the_limit_and_the_actual_value),
+        cmocka_unit_test(what_can_wait_does_not_keep_out_what_cannot),
         cmocka_unit_test(a_request_id_that_is_open_or_zero_is_refused),
         cmocka_unit_test(a_bad_service_name_is_refused_and_few_unknown_ones_are_made),
         cmocka_unit_test(cancel_drops_a_waiting_request_and_aborts_a_running_one),

@@ -168,7 +168,7 @@ static void a_miss_is_computed_answered_and_then_put_with_its_lease(void **state
     assert_int_equal(bench.fake.sent[2].envelope.cost_bytes, 0);
     assert_int_equal(bench.fake.sent[2].payload_bytes, PROTO_BLOB_HEADER_BYTES);
     fake_final(&bench.fake, 2, PROTO_STATUS_OK, bench.now_us);
-    assert_int_equal(gateway_mesh_credit(bench.fake.mesh).jobs, 0);
+    assert_int_equal(gateway_mesh_credit(bench.fake.mesh, PROTO_PRIORITY_HIGH).jobs, 0);
     close_bench(&bench);
 }
 

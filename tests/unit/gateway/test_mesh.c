@@ -23,14 +23,15 @@ static void on_ended(const struct gateway_ending *ending, uint64_t now_us, void 
     ended->lease = ending->outcome->lease;
 }
 
-static int submit(struct fake_broker *fake, size_t payload_bytes, struct ended *ended,
-                  uint64_t now_us, struct gateway_exchange **out)
+static int submit_as(struct fake_broker *fake, enum proto_priority priority,
+                     size_t payload_bytes, struct ended *ended, uint64_t now_us,
+                     struct gateway_exchange **out)
 {
     static uint8_t bytes[1000];
     struct proto_submit body = {.service = "cache", .method = "get"};
     struct gateway_submit submit = {.body = &body,
                                     .budget_us = 5 * S,
-                                    .priority = PROTO_PRIORITY_NORMAL,
+                                    .priority = priority,
                                     .ended = ended != NULL ? on_ended : NULL,
                                     .owner = ended};
     zmq_msg_t payload;
@@ -41,6 +42,38 @@ static int submit(struct fake_broker *fake, size_t payload_bytes, struct ended *
     int err = gateway_mesh_submit(fake->mesh, &submit, now_us, out);
     zmq_msg_close(&payload);
     return err;
+}
+
+static int submit(struct fake_broker *fake, size_t payload_bytes, struct ended *ended,
+                  uint64_t now_us, struct gateway_exchange **out)
+{
+    return submit_as(fake, PROTO_PRIORITY_HIGH, payload_bytes, ended, now_us, out);
+}
+
+static void the_last_of_the_credit_is_for_what_cannot_wait(void **state)
+{
+    struct fake_broker fake;
+
+    (void)state;
+    fake_open(&fake);
+    fake_up(&fake, true, 0);
+    /* Nothing is open: all of it. */
+    assert_int_equal(submit_as(&fake, PROTO_PRIORITY_BATCH, 1000, NULL, 0, NULL), 0);
+    fake_final(&fake, 0, PROTO_STATUS_OK, 1);
+    assert_int_equal(submit_as(&fake, PROTO_PRIORITY_BATCH, 700, NULL, 1, NULL), 0);
+    assert_int_equal(submit_as(&fake, PROTO_PRIORITY_BATCH, 51, NULL, 1, NULL), -ENOBUFS);
+    assert_int_equal(submit_as(&fake, PROTO_PRIORITY_NORMAL, 175, NULL, 1, NULL), 0);
+    assert_int_equal(submit_as(&fake, PROTO_PRIORITY_NORMAL, 1, NULL, 1, NULL), -ENOBUFS);
+    assert_int_equal(submit_as(&fake, PROTO_PRIORITY_HIGH, 125, NULL, 1, NULL), 0);
+    assert_int_equal(submit_as(&fake, PROTO_PRIORITY_HIGH, 1, NULL, 1, NULL), -ENOBUFS);
+    /* And of 8 requests: 6, 7 and 8. */
+    for (int i = 3; i < 6; i++)
+        assert_int_equal(submit_as(&fake, PROTO_PRIORITY_BATCH, 0, NULL, 1, NULL), 0);
+    assert_int_equal(submit_as(&fake, PROTO_PRIORITY_BATCH, 0, NULL, 1, NULL), -ENOBUFS);
+    assert_int_equal(submit_as(&fake, PROTO_PRIORITY_NORMAL, 0, NULL, 1, NULL), 0);
+    assert_int_equal(submit_as(&fake, PROTO_PRIORITY_NORMAL, 0, NULL, 1, NULL), -ENOBUFS);
+    assert_int_equal(submit_as(&fake, PROTO_PRIORITY_HIGH, 0, NULL, 1, NULL), 0);
+    gateway_mesh_free(fake.mesh);
 }
 
 static void an_exchange_ends_once_and_strays_are_counted(void **state)
@@ -81,8 +114,8 @@ static void the_credit_in_jobs_and_bytes_is_kept(void **state)
         assert_int_equal(submit(&fake, 0, NULL, 0, NULL), 0);
     assert_int_equal(submit(&fake, 0, NULL, 0, NULL), -ENOBUFS);
     fake_final(&fake, 0, PROTO_STATUS_OK, 1);
-    assert_int_equal(gateway_mesh_credit(fake.mesh).jobs, 7);
-    assert_int_equal(gateway_mesh_credit(fake.mesh).bytes, 400);
+    assert_int_equal(gateway_mesh_credit(fake.mesh, PROTO_PRIORITY_HIGH).jobs, 7);
+    assert_int_equal(gateway_mesh_credit(fake.mesh, PROTO_PRIORITY_HIGH).bytes, 400);
     assert_int_equal(submit(&fake, 600, NULL, 1, NULL), 0);
     gateway_mesh_free(fake.mesh);
 }
@@ -96,8 +129,8 @@ static void a_frame_that_could_not_be_sent_leaves_nothing_open(void **state)
     fake_up(&fake, true, 0);
     fake.fail = -EAGAIN;
     assert_int_equal(submit(&fake, 100, NULL, 0, NULL), -EAGAIN);
-    assert_int_equal(gateway_mesh_credit(fake.mesh).jobs, 0);
-    assert_int_equal(gateway_mesh_credit(fake.mesh).bytes, 0);
+    assert_int_equal(gateway_mesh_credit(fake.mesh, PROTO_PRIORITY_HIGH).jobs, 0);
+    assert_int_equal(gateway_mesh_credit(fake.mesh, PROTO_PRIORITY_HIGH).bytes, 0);
     gateway_mesh_free(fake.mesh);
 }
 
@@ -118,7 +151,7 @@ static void a_broker_that_was_restarted_loses_what_was_open(void **state)
     fake_up(&fake, true, 2);
     assert_int_equal(one.count + two.count, 2);
     assert_true(one.lost && two.lost);
-    assert_int_equal(gateway_mesh_credit(fake.mesh).bytes, 0);
+    assert_int_equal(gateway_mesh_credit(fake.mesh, PROTO_PRIORITY_HIGH).bytes, 0);
     gateway_mesh_free(fake.mesh);
 }
 
@@ -175,13 +208,13 @@ static void what_is_cancelled_keeps_its_credit_until_the_broker_lets_go(void **s
     submit(&fake, 500, &ended, 0, &exchange);
     gateway_mesh_cancel(fake.mesh, exchange, 1);
     assert_int_equal(fake_last(&fake)->envelope.verb, PROTO_CANCEL);
-    assert_int_equal(gateway_mesh_credit(fake.mesh).bytes, 500);
+    assert_int_equal(gateway_mesh_credit(fake.mesh, PROTO_PRIORITY_HIGH).bytes, 500);
     fake_final(&fake, 0, PROTO_STATUS_CANCELLED, 2);
-    assert_int_equal(gateway_mesh_credit(fake.mesh).bytes, 0);
+    assert_int_equal(gateway_mesh_credit(fake.mesh, PROTO_PRIORITY_HIGH).bytes, 0);
     submit(&fake, 500, &ended, 3, &exchange);
     gateway_mesh_cancel(fake.mesh, exchange, 3);
     gateway_mesh_sweep(fake.mesh, 3 * S); /* its FINAL was lost */
-    assert_int_equal(gateway_mesh_credit(fake.mesh).bytes, 0);
+    assert_int_equal(gateway_mesh_credit(fake.mesh, PROTO_PRIORITY_HIGH).bytes, 0);
     assert_int_equal(ended.count, 0);
     gateway_mesh_free(fake.mesh);
 }
@@ -206,6 +239,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_exchange_ends_once_and_strays_are_counted),
         cmocka_unit_test(the_credit_in_jobs_and_bytes_is_kept),
+        cmocka_unit_test(the_last_of_the_credit_is_for_what_cannot_wait),
         cmocka_unit_test(a_frame_that_could_not_be_sent_leaves_nothing_open),
         cmocka_unit_test(a_broker_that_was_restarted_loses_what_was_open),
         cmocka_unit_test(
