@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -80,11 +81,22 @@ static bool is_full(const struct http_server *server, const struct http_connecti
     return why->actual > limits->connections_per_peer;
 }
 
+/* Best effort: without it only memory is less bounded. */
+static void bound_unsent(const struct http_connection *conn)
+{
+    int bytes = HTTP_UNSENT_BYTES_MAX;
+    uv_os_fd_t fd;
+
+    if (uv_fileno((const uv_handle_t *)&conn->tcp, &fd) == 0)
+        (void)setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &bytes, sizeof bytes);
+}
+
 static void admit(struct http_server *server, struct http_connection *conn)
 {
     struct http_refusal why;
 
     read_peer(conn);
+    bound_unsent(conn);
     http_conn_start(conn);
     if (!is_full(server, conn, &why)) {
         server->counters.accepted++;

@@ -26,6 +26,10 @@
  * only after it has written everything. */
 #define HTTP_LINGER_BYTES_MAX (64u << 20)
 #define HTTP_LINGER_MS        5000u
+/* Bytes of an answer that the kernel may hold unsent for one connection. Its own bound is
+ * 4 MB: 900 slow readers then exhaust the memory of all TCP sockets of the machine, and a
+ * deadline that bytes extend counts what nobody has read. */
+#define HTTP_UNSENT_BYTES_MAX (256u << 10)
 /* How often deadlines are looked at. One timer for all connections: 1000 of them cost
  * less to walk ten times a second than a timer each to move at every read. */
 #define HTTP_SWEEP_MS 100u

@@ -237,6 +237,29 @@ static void a_client_that_does_not_read_is_cut_off(void **state)
     rig_free(&rig);
 }
 
+static void what_nobody_reads_is_not_given_to_the_kernel(void **state)
+{
+    (void)state;
+    struct rig rig;
+
+    rig_init(&rig);
+    rig_use_big_answer(&rig);
+    rig_open(&rig);
+    int fd = rig_connect(&rig);
+    rig_say(&rig, fd, GET_A);
+    rig_until(&rig, rig.completes == 1);
+    for (int i = 0; i < 100; i++)
+        rig_turn(&rig);
+    const struct http_connection *conn = rig.server->connections;
+    size_t taken = http_write_progress(conn);
+    assert_true(conn->answer.total_bytes > 4 * HTTP_UNSENT_BYTES_MAX);
+    /* What the client's own buffer took, and a segment, beside the bound. */
+    assert_in_range(taken, 1, 3 * HTTP_UNSENT_BYTES_MAX);
+    close(fd);
+    rig_until(&rig, rig_open_connections(&rig) == 0);
+    rig_free(&rig);
+}
+
 static void an_owner_may_take_longer_than_any_deadline(void **state)
 {
     (void)state;
@@ -511,6 +534,7 @@ int main(void)
         cmocka_unit_test(an_idle_connection_is_closed_without_a_word),
         cmocka_unit_test(a_connection_that_never_speaks_is_closed_and_counted),
         cmocka_unit_test(a_client_that_does_not_read_is_cut_off),
+        cmocka_unit_test(what_nobody_reads_is_not_given_to_the_kernel),
         cmocka_unit_test(an_owner_may_take_longer_than_any_deadline),
         cmocka_unit_test(lingering_is_bounded_in_time_and_bytes),
         cmocka_unit_test(connections_over_the_bound_are_told_so),
