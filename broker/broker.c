@@ -230,8 +230,11 @@ static int make_tables(struct broker *broker)
     broker->core = broker_core_new(&limits);
     if (broker->core == NULL)
         return -ENOMEM;
-    int err = broker_peers_init(&broker->clients, limits.clients_max, seed);
-    return err < 0 ? err : broker_peers_init(&broker->workers, limits.workers_max, seed);
+    uint64_t unsent = broker->options->unsent_bytes;
+    int err = broker_peers_init(&broker->clients, limits.clients_max, unsent, seed);
+    if (err == 0)
+        err = broker_peers_init(&broker->workers, limits.workers_max, unsent, seed);
+    return err;
 }
 
 static int open_one(struct broker *broker, const char *name, enum endpoint_kind kind,

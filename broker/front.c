@@ -181,7 +181,6 @@ static void on_stats(struct broker *broker, struct broker_peer *peer,
     json_t *stats = broker_stats(broker);
     char *text = stats != NULL ? json_dumps(stats, JSON_COMPACT) : NULL;
     zmq_msg_t payload;
-    (void)peer;
     (void)body;
 
     json_decref(stats);
@@ -192,8 +191,8 @@ static void on_stats(struct broker *broker, struct broker_peer *peer,
                       "the broker is out of memory");
         return;
     }
-    (void)broker_send(broker, broker->front, &msg->peer, PROTO_STATS, &msg->envelope,
-                      NULL, &payload);
+    (void)broker_send(broker, broker->front, &peer->id, PROTO_STATS, &msg->envelope, NULL,
+                      &payload);
     zmq_msg_close(&payload);
 }
 

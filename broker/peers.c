@@ -4,13 +4,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-int broker_peers_init(struct broker_peers *peers, uint32_t max, uint64_t seed)
+int broker_peers_init(struct broker_peers *peers, uint32_t max, uint64_t unsent_max,
+                      uint64_t seed)
 {
     uint32_t buckets = 1;
 
     while (buckets < max)
         buckets *= 2;
-    *peers = (struct broker_peers){.max = max, .bucket_mask = buckets - 1, .seed = seed};
+    *peers = (struct broker_peers){
+        .max = max, .bucket_mask = buckets - 1, .seed = seed, .unsent_max = unsent_max};
     peers->all = calloc(max, sizeof peers->all[0]);
     peers->buckets = calloc(buckets, sizeof peers->buckets[0]);
     if (peers->all == NULL || peers->buckets == NULL) {
@@ -22,8 +24,10 @@ int broker_peers_init(struct broker_peers *peers, uint32_t max, uint64_t seed)
 
 void broker_peers_free(struct broker_peers *peers)
 {
-    for (uint32_t i = 0; peers->all != NULL && i < peers->max; i++)
+    for (uint32_t i = 0; peers->all != NULL && i < peers->max; i++) {
         free(peers->all[i].stats);
+        mesh_outbox_free(peers->all[i].id.outbox);
+    }
     free(peers->all);
     free(peers->buckets);
     *peers = (struct broker_peers){0};
@@ -64,10 +68,13 @@ struct broker_peer *broker_peers_add(struct broker_peers *peers,
 
     while (index < peers->max && peers->all[index].used)
         index++;
-    if (index == peers->max)
+    struct mesh_outbox *outbox =
+        index < peers->max ? mesh_outbox_new(peers->unsent_max) : NULL;
+    if (outbox == NULL)
         return NULL;
     peers->all[index] =
         (struct broker_peer){.used = true, .id = *id, .index = index, .same_hash = *at};
+    peers->all[index].id.outbox = outbox;
     *at = &peers->all[index];
     peers->count++;
     return *at;
@@ -81,6 +88,7 @@ void broker_peers_remove(struct broker_peers *peers, struct broker_peer *peer)
         at = &(*at)->same_hash;
     *at = peer->same_hash;
     free(peer->stats);
+    mesh_outbox_free(peer->id.outbox);
     *peer = (struct broker_peer){0};
     peers->count--;
 }

@@ -36,18 +36,21 @@ struct broker_peers {
     uint32_t max, count;
     struct broker_peer **buckets;
     uint32_t bucket_mask;
-    uint64_t seed;
+    uint64_t seed, unsent_max;
 };
 
-/* Room for `max` peers. `seed` is secret: peers choose their routing ids. 0, -ENOMEM. */
-int broker_peers_init(struct broker_peers *peers, uint32_t max, uint64_t seed);
+/* Room for `max` peers, each with at most `unsent_max` bytes on their way to it. `seed`
+ * is secret: peers choose their routing ids. 0, -ENOMEM. */
+int broker_peers_init(struct broker_peers *peers, uint32_t max, uint64_t unsent_max,
+                      uint64_t seed);
 void broker_peers_free(struct broker_peers *peers);
 
 /* NULL when it has no session. */
 struct broker_peer *broker_peers_find(const struct broker_peers *peers,
                                       const struct mesh_peer *id);
 struct broker_peer *broker_peers_at(const struct broker_peers *peers, uint32_t index);
-/* A new entry, all zero but for id and index. NULL when `max` are there. */
+/* A new entry, all zero but for id and index. NULL when `max` are there, or without
+ * memory. */
 struct broker_peer *broker_peers_add(struct broker_peers *peers,
                                      const struct mesh_peer *id);
 void broker_peers_remove(struct broker_peers *peers, struct broker_peer *peer);

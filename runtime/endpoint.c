@@ -378,37 +378,24 @@ static int send_bytes(struct endpoint *endpoint, const void *bytes, size_t size,
     return 0;
 }
 
-static int send_payload(struct endpoint *endpoint, zmq_msg_t *payload)
-{
-    zmq_msg_t copy;
-    zmq_msg_init(&copy);
-    if (zmq_msg_copy(&copy, payload) < 0 ||
-        zmq_msg_send(&copy, endpoint->socket, ZMQ_DONTWAIT) < 0) {
-        int err = -zmq_errno();
-        zmq_msg_close(&copy);
-        return err;
-    }
-    endpoint->counters.bytes_out += zmq_msg_size(payload);
-    return 0;
-}
-
 /* A peer, on ROUTER, or a topic, on PUB; no bytes on DEALER. */
 struct first_frame {
     const void *bytes;
     size_t size;
+    struct mesh_outbox *outbox;
 };
 
 static struct first_frame to_peer(const struct mesh_peer *peer)
 {
     if (peer == NULL)
         return (struct first_frame){0};
-    return (struct first_frame){peer->bytes, peer->size};
+    return (struct first_frame){peer->bytes, peer->size, peer->outbox};
 }
 
 /* ZeroMQ decides at the first frame whether a message can go; later ones follow it. */
-static int send_frames(struct endpoint *endpoint, struct first_frame first,
-                       const struct proto_envelope *envelope, const void *body,
-                       size_t body_bytes, zmq_msg_t *payload)
+static int send_first(struct endpoint *endpoint, struct first_frame first,
+                      const struct proto_envelope *envelope, const void *body,
+                      size_t body_bytes, bool more)
 {
     uint8_t header[PROTO_ENVELOPE_BYTES];
     int err = 0;
@@ -418,10 +405,27 @@ static int send_frames(struct endpoint *endpoint, struct first_frame first,
         err = send_bytes(endpoint, first.bytes, first.size, ZMQ_SNDMORE);
     if (err == 0)
         err = send_bytes(endpoint, header, sizeof header, ZMQ_SNDMORE);
+    return err < 0 ? err : send_bytes(endpoint, body, body_bytes, more ? ZMQ_SNDMORE : 0);
+}
+
+static int send_frames(struct endpoint *endpoint, struct first_frame first,
+                       const struct proto_envelope *envelope, const void *body,
+                       size_t body_bytes, zmq_msg_t *payload)
+{
+    zmq_msg_t copy;
+
+    if (payload == NULL)
+        return send_first(endpoint, first, envelope, body, body_bytes, false);
+    int err = mesh_outbox_copy(first.outbox, payload, &copy);
+    if (err < 0)
+        return err;
+    err = send_first(endpoint, first, envelope, body, body_bytes, true);
+    if (err == 0 && zmq_msg_send(&copy, endpoint->socket, ZMQ_DONTWAIT) < 0)
+        err = -zmq_errno();
     if (err == 0)
-        err = send_bytes(endpoint, body, body_bytes, payload != NULL ? ZMQ_SNDMORE : 0);
-    if (err == 0 && payload != NULL)
-        err = send_payload(endpoint, payload);
+        endpoint->counters.bytes_out += zmq_msg_size(payload);
+    else
+        zmq_msg_close(&copy);
     return err;
 }
 
@@ -470,7 +474,7 @@ int endpoint_forward(struct endpoint *endpoint, const struct mesh_peer *peer,
 int endpoint_publish(struct endpoint *endpoint, const char *topic,
                      const struct proto_envelope *envelope, const void *body)
 {
-    struct first_frame first = {topic, strlen(topic)};
+    struct first_frame first = {topic, strlen(topic), NULL};
     return counted(endpoint, pack_and_send(endpoint, first, envelope, body, NULL));
 }
 

@@ -25,11 +25,13 @@
 #define ENDPOINT_PAYLOAD_BYTES_MAX (640u << 20) /* a blob of the most features */
 
 struct endpoint;
+struct mesh_outbox;
 
 /* Who is at the other end of a ROUTER: its routing id. Empty on other sockets. */
 struct mesh_peer {
     uint8_t bytes[ENDPOINT_PEER_BYTES_MAX];
     uint8_t size;
+    struct mesh_outbox *outbox; /* bounds what is sent to it; NULL: nothing does */
 };
 
 /* A message received. Owned by the endpoint and valid during the callback; what is to
@@ -86,7 +88,7 @@ void endpoint_close(struct endpoint *endpoint, int linger_ms);
  * Send without blocking. `peer` for ROUTER, else NULL. `body` of the struct that
  * envelope->verb has in verbs.tbl, NULL for an empty one. `payload` may be NULL; it is
  * sent as a shared copy (zmq_msg_copy) and stays the caller's.
- * 0; -EAGAIN: queue full; -EHOSTUNREACH: peer is gone; both counted as dropped.
+ * 0; -EAGAIN: queue or outbox full; -EHOSTUNREACH: peer is gone; counted as dropped.
  */
 int endpoint_send(struct endpoint *endpoint, const struct mesh_peer *peer,
                   const struct proto_envelope *envelope, const void *body,
@@ -117,5 +119,18 @@ void mesh_payload_take(struct mesh_msg *msg, zmq_msg_t *out);
 int mesh_payload_wrap(zmq_msg_t *out, void *bytes, size_t size,
                       void (*release)(void *bytes, void *owner), void *owner);
 int mesh_payload_copy(zmq_msg_t *out, const void *bytes, size_t size);
+
+/*
+ * The payload bytes that ZeroMQ holds for one peer, which its high-water mark does not
+ * know: it counts messages. A peer that reads nothing would otherwise make us keep as
+ * many as that of any size. mesh_outbox_new: NULL without memory. mesh_outbox_free: NULL
+ * is fine; what is on its way keeps it alive. mesh_outbox_copy: `out` shares the bytes of
+ * `payload` and is counted until ZeroMQ lets go of it, on whatever thread. 0; -EAGAIN:
+ * there would be more than `bytes_max`, and something is on its way already; -ENOMEM.
+ */
+struct mesh_outbox *mesh_outbox_new(uint64_t bytes_max);
+void mesh_outbox_free(struct mesh_outbox *outbox);
+int mesh_outbox_copy(struct mesh_outbox *outbox, zmq_msg_t *payload, zmq_msg_t *out);
+uint64_t mesh_outbox_bytes(const struct mesh_outbox *outbox); /* counted now */
 
 #endif

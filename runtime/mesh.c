@@ -2,6 +2,8 @@
 #include "runtime/endpoint.h"
 
 #include <errno.h>
+#include <stdatomic.h>
+#include <stdlib.h>
 #include <string.h>
 
 bool mesh_peer_equal(const struct mesh_peer *a, const struct mesh_peer *b)
@@ -63,4 +65,88 @@ int mesh_payload_copy(zmq_msg_t *out, const void *bytes, size_t size)
         return -ENOMEM;
     memcpy(zmq_msg_data(out), bytes, size);
     return 0;
+}
+
+/* ---- outbox ---- */
+
+/* Counting costs an allocation each; as many of smaller ones as a queue holds matter
+ * little. */
+#define COUNTED_BYTES_MIN 1024
+
+struct mesh_outbox {
+    atomic_uint_fast64_t bytes;
+    atomic_uint holders; /* the owner, and each message on its way */
+    uint64_t bytes_max;
+};
+
+struct held {
+    zmq_msg_t payload;
+    struct mesh_outbox *outbox;
+};
+
+struct mesh_outbox *mesh_outbox_new(uint64_t bytes_max)
+{
+    struct mesh_outbox *outbox = malloc(sizeof *outbox);
+
+    if (outbox != NULL) {
+        atomic_init(&outbox->bytes, 0);
+        atomic_init(&outbox->holders, 1);
+        outbox->bytes_max = bytes_max;
+    }
+    return outbox;
+}
+
+void mesh_outbox_free(struct mesh_outbox *outbox)
+{
+    if (outbox != NULL && atomic_fetch_sub(&outbox->holders, 1) == 1)
+        free(outbox);
+}
+
+static void on_let_go(void *bytes, void *hint)
+{
+    struct held *held = hint;
+    (void)bytes;
+
+    atomic_fetch_sub(&held->outbox->bytes, zmq_msg_size(&held->payload));
+    zmq_msg_close(&held->payload);
+    mesh_outbox_free(held->outbox);
+    free(held);
+}
+
+static int hold(struct mesh_outbox *outbox, zmq_msg_t *payload, zmq_msg_t *out)
+{
+    struct held *held = malloc(sizeof *held);
+
+    if (held == NULL)
+        return -ENOMEM;
+    held->outbox = outbox;
+    zmq_msg_init(&held->payload);
+    if (zmq_msg_copy(&held->payload, payload) < 0 ||
+        zmq_msg_init_data(out, zmq_msg_data(&held->payload), zmq_msg_size(&held->payload),
+                          on_let_go, held) < 0) {
+        zmq_msg_close(&held->payload);
+        free(held);
+        return -ENOMEM;
+    }
+    atomic_fetch_add(&outbox->holders, 1);
+    atomic_fetch_add(&outbox->bytes, zmq_msg_size(payload));
+    return 0;
+}
+
+int mesh_outbox_copy(struct mesh_outbox *outbox, zmq_msg_t *payload, zmq_msg_t *out)
+{
+    uint64_t size = zmq_msg_size(payload);
+
+    if (outbox != NULL && size >= COUNTED_BYTES_MIN) {
+        uint64_t held = atomic_load(&outbox->bytes);
+        return held > 0 && held + size > outbox->bytes_max ? -EAGAIN
+                                                           : hold(outbox, payload, out);
+    }
+    zmq_msg_init(out);
+    return zmq_msg_copy(out, payload) < 0 ? -ENOMEM : 0;
+}
+
+uint64_t mesh_outbox_bytes(const struct mesh_outbox *outbox)
+{
+    return atomic_load(&outbox->bytes);
 }

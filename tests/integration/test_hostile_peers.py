@@ -26,6 +26,7 @@ from siftmesh import HEADER  # noqa: E402
 OK, BAD_REQUEST, TOO_LARGE, TOO_MANY_PIXELS = 0, 2, 9, 11
 ENDS = ("front", "back", "events")
 HUGE = 2**64 - 1
+UNSENT = 24 << 20  # bytes on their way to one peer
 
 
 class Load:
@@ -60,7 +61,7 @@ class Load:
 @pytest.fixture(scope="module")
 def attacked_mesh(request, tmp_path_factory):
     mesh = Mesh(tmp_path_factory.mktemp("hostile"))
-    mesh.start(extractor={"slots": 2})
+    mesh.start(extractor={"slots": 2}, broker={"unsent_bytes": UNSENT})
     yield mesh
     if request.session.testsfailed:
         print(mesh.logs())
@@ -526,6 +527,30 @@ def test_a_worker_that_never_reads_keeps_nobodys_work(attacked):
             stop.set()
             liar.join()
     until(lambda: attacked.status()["services"]["extract"]["workers"] == 1, "it is gone", 40)
+
+
+def test_a_client_that_never_reads_is_kept_within_bounds(attacked):
+    """Results of 1 MiB each, asked for and never fetched."""
+    before, dropped = resident(attacked), counter(attacked, "messages_dropped")
+    with Peer(attacked, "back").register("blob", 1000, 0) as worker, \
+            Peer(attacked, "front").hello() as other, Peer(attacked, "front") as client:
+        client.socket.setsockopt(zmq.RCVHWM, 1)
+        client.hello()
+        for i in range(200):
+            worker.ready(9, 0)
+            client.say(SUBMIT, {"service": "blob"}, b"in", request=number(i + 1))
+            _, _, job, attempt, _ = worker.hear(JOB)
+            worker.say(DONE, {}, bytes(1 << 20), request=job, attempt=attempt)
+        until(lambda: counter(attacked, "messages_dropped") >= dropped + 100, "most are dropped")
+        assert resident(attacked) < before + 2 * UNSENT
+        attacked.load.goes_on()
+        # Another client of the same worker gets its own.
+        worker.ready(9, 0)
+        other.say(SUBMIT, {"service": "blob"}, b"in", request=number(1))
+        _, _, job, attempt, _ = worker.hear(JOB)
+        worker.say(DONE, {}, bytes(1 << 20), request=job, attempt=attempt)
+        assert other.hear(FINAL)[1] == OK
+    until(lambda: resident(attacked) < before + UNSENT // 2, "its bytes are given back")
 
 
 def test_statistics_that_lie_are_shown_to_nobody(attacked):

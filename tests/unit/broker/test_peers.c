@@ -13,7 +13,7 @@ static void a_peer_is_found_by_its_id_until_it_is_removed(void **state)
     struct broker_peers peers;
     (void)state;
 
-    assert_int_equal(broker_peers_init(&peers, 100, 42), 0);
+    assert_int_equal(broker_peers_init(&peers, 100, 1, 42), 0);
     for (unsigned n = 0; n < 100; n++) {
         struct mesh_peer id = named(n);
         assert_null(broker_peers_find(&peers, &id));
@@ -44,7 +44,7 @@ static void statistics_are_replaced_and_bounded(void **state)
     struct mesh_peer id = named(1);
     (void)state;
 
-    assert_int_equal(broker_peers_init(&peers, 4, 1), 0);
+    assert_int_equal(broker_peers_init(&peers, 4, 1, 1), 0);
     struct broker_peer *peer = broker_peers_add(&peers, &id);
     broker_peers_set_stats(peer, "{\"a\":1}", 7);
     broker_peers_set_stats(peer, large, sizeof large); /* too long: the last stays */
