@@ -153,7 +153,8 @@ static void serve(struct pg *pg)
         uint64_t ping_us = pg->options->store_pool_ping_s * 1000000;
         if (is_old(link)) {
             retire(link);
-        } else if (!link->checked && now_us() - link->idle_us >= ping_us) {
+        } else if (!link->checked &&
+                   (link->suspect || now_us() - link->idle_us >= ping_us)) {
             link->state = PG_CHECKING;
             cacher_store_pg_start(link, &check);
         } else {
@@ -198,6 +199,7 @@ void cacher_store_pg_is_up(struct pg_link *link)
         pg->connects++;
     link->checked = link->lives; /* or it would be asked again at once */
     link->lives = true;
+    link->suspect = false;
     link->state = PG_IDLE;
     link->idle_us = now_us();
     if (pg->waiting == NULL && count(pg).all > pg->options->store_pool_size)
@@ -221,6 +223,10 @@ void cacher_store_pg_is_down(struct pg_link *link)
 
     cacher_store_job_error(&why, link->err, link->error);
     retire(link);
+    /* Often they all died, and the others' end was just not read yet: a job that is tried
+     * again should not find the next dead one. */
+    for (struct pg_link *other = pg->links; lived && other != NULL; other = other->next)
+        other->suspect = true;
     if (retry) {
         pg->retries++;
         job->retried = true;

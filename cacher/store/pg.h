@@ -74,6 +74,7 @@ struct pg_link {
     bool lives; /* was set up */
     bool heavy;
     bool checked; /* just now */
+    bool suspect; /* another one died since: to be checked */
 
     const struct pg_task *task;
     struct pg_task own; /* room for one */

@@ -1,22 +1,28 @@
 /*
- * contract.h - what both homes of the store promise. A home's test program defines,
- * before it includes this:
- *
- *     static const char *url;                a store's URL, of an empty database
- *     static void sql(const char *text);     does something to the database behind its
- * back static long long sql_number(const char *text); static void empty(void); all of the
- * schema is removed TABLE(name)                            a table's name in SQL text
+ * contract.h - what both homes of the store promise. A home's test program fills in
+ * `home`, with how to get at the database behind the store's back, and runs
+ * CONTRACT_TESTS.
  */
 #ifndef TESTS_STORE_CONTRACT_H
 #define TESTS_STORE_CONTRACT_H
 
 #include "tests/unit/cacher/store/fixture.h"
 
+static struct {
+    const char *url;                                        /* of an empty database */
+    const char *damage_payload, *cut_payload, *long_params; /* SQL that does so */
+    void (*sql)(const char *text); /* tables are `results` and `tags` */
+    long long (*number)(const char *text);
+    void (*refuse_width)(unsigned width); /* the database refuses such a result */
+    void (*accept_all)(void);
+    void (*empty)(void); /* all of the schema is removed */
+} home;
+
 static void what_was_put_is_got_with_all_of_it(void **state)
 {
     (void)state;
     struct cacher_store_options options = quick_options();
-    struct cacher_store *store = open_with(url, &options);
+    struct cacher_store *store = open_with(home.url, &options);
     size_t sizes[] = {0, 1, 2000, 150000, 5000000};
 
     assert_false(has(store, 0));
@@ -47,14 +53,14 @@ static void results_outlive_the_store(void **state)
 {
     (void)state;
     struct cacher_store_options options = quick_options();
-    struct cacher_store *store = open_with(url, &options);
+    struct cacher_store *store = open_with(home.url, &options);
 
     /* Not waited for: closing writes what is queued. */
     for (unsigned i = 0; i < 300; i++)
         assert_int_equal(put(store, &(struct given){.number = i, .payload_bytes = 2000}),
                          0);
     close_it(store);
-    store = open_with(url, &options);
+    store = open_with(home.url, &options);
     for (unsigned i = 0; i < 300; i++)
         assert_true(has(store, i));
     close_it(store);
@@ -64,7 +70,7 @@ static void a_second_put_replaces_the_first_with_its_tags(void **state)
 {
     (void)state;
     struct cacher_store_options options = quick_options();
-    struct cacher_store *store = open_with(url, &options);
+    struct cacher_store *store = open_with(home.url, &options);
     struct cacher_filter filter = {.kind = CACHER_FILTER_TAG, .tag = "old"};
 
     assert_int_equal(put(store, &(struct given){1, 50, "old", 7, 0}), 0);
@@ -79,7 +85,7 @@ static void a_second_put_replaces_the_first_with_its_tags(void **state)
     strcpy(filter.tag, "newer");
     assert_int_equal(purge(store, &filter).removed, 1);
     assert_false(has(store, 1));
-    assert_int_equal(sql_number("SELECT count(*) FROM " TABLE(tags)), 0);
+    assert_int_equal(home.number("SELECT count(*) FROM tags"), 0);
     close_it(store);
 }
 
@@ -92,7 +98,7 @@ static void too_large_and_too_many_are_refused_and_counted(void **state)
     options.store_value_bytes_max = 1000;
     options.store_queue_records_max = 4;
     options.store_batch_ms = 10000;
-    struct cacher_store *store = open_with(url, &options);
+    struct cacher_store *store = open_with(home.url, &options);
 
     assert_int_equal(put(store, &(struct given){.payload_bytes = 1001}), -E2BIG);
     assert_int_equal(counters(store)->puts_large, 1);
@@ -107,12 +113,12 @@ static void too_large_and_too_many_are_refused_and_counted(void **state)
     options.store_queue_records_max = 100;
     options.store_queue_bytes_max = 5000;
     options.store_value_bytes_max = 100000;
-    store = open_with(url, &options);
+    store = open_with(home.url, &options);
     assert_int_equal(put(store, &(struct given){.number = 6, .payload_bytes = 90000}), 0);
     assert_int_equal(put(store, &(struct given){.number = 7}), -ENOBUFS);
     assert_true(counters(store)->queued_bytes > 90000);
     close_it(store);
-    store = open_with(url, &options);
+    store = open_with(home.url, &options);
     assert_true(has(store, 6));
     assert_true(has(store, 3));
     assert_false(has(store, 7));
@@ -124,7 +130,7 @@ static void as_many_gets_as_there_may_be(void **state)
     (void)state;
     struct cacher_store_options options = quick_options();
     options.store_gets_max = 2;
-    struct cacher_store *store = open_with(url, &options);
+    struct cacher_store *store = open_with(home.url, &options);
     struct got got[3];
 
     assert_int_equal(ask(store, 1, &got[0]), 0);
@@ -164,7 +170,7 @@ static void purges_take_what_they_name_in_steps(void **state)
 {
     (void)state;
     struct cacher_store_options options = quick_options();
-    struct cacher_store *store = open_with(url, &options);
+    struct cacher_store *store = open_with(home.url, &options);
     const unsigned all = 2500;
 
     for (unsigned i = 0; i < all; i++)
@@ -197,7 +203,7 @@ static void purges_take_what_they_name_in_steps(void **state)
     bool there = has(store, 11);
     assert_int_equal(purge(store, &filter).removed, there ? 1 : 0);
 
-    uint64_t left = (uint64_t)sql_number("SELECT count(*) FROM " TABLE(results));
+    uint64_t left = (uint64_t)home.number("SELECT count(*) FROM results");
     filter = (struct cacher_filter){.kind = CACHER_FILTER_OLDER, .before_s = 1100};
     filter.dry_run = true;
     uint64_t old = purge(store, &filter).matched;
@@ -215,13 +221,13 @@ static void purges_take_what_they_name_in_steps(void **state)
     assert_int_equal(purged.removed, odd);
     assert_true(odd > 1000 && purged.steps >= 2);
     left -= odd;
-    assert_int_equal(sql_number("SELECT count(*) FROM " TABLE(results)), left);
-    assert_int_equal(sql_number("SELECT count(*) FROM " TABLE(tags)), 2 * left);
+    assert_int_equal(home.number("SELECT count(*) FROM results"), left);
+    assert_int_equal(home.number("SELECT count(*) FROM tags"), 2 * left);
 
     filter = (struct cacher_filter){.kind = CACHER_FILTER_ALL};
     assert_int_equal(purge(store, &filter).removed, left);
-    assert_int_equal(sql_number("SELECT count(*) FROM " TABLE(results)), 0);
-    assert_int_equal(sql_number("SELECT count(*) FROM " TABLE(tags)), 0);
+    assert_int_equal(home.number("SELECT count(*) FROM results"), 0);
+    assert_int_equal(home.number("SELECT count(*) FROM tags"), 0);
     close_it(store);
 }
 
@@ -229,7 +235,7 @@ static void a_purge_takes_what_is_not_written_yet(void **state)
 {
     (void)state;
     struct cacher_store_options options = quick_options();
-    struct cacher_store *store = open_with(url, &options);
+    struct cacher_store *store = open_with(home.url, &options);
     struct cacher_filter filter = {.kind = CACHER_FILTER_TAG, .tag = "t"};
     struct got first = get(store, 0); /* PostgreSQL: a connection */
     (void)first;
@@ -262,7 +268,7 @@ static void a_cursor_of_nobody_is_refused(void **state)
         "0000000000000000000000000000000000000000000000000000000000000000",
         "1:000000000000000000000000000000000000000000000000000000000000000g"};
     struct cacher_store_options options = quick_options();
-    struct cacher_store *store = open_with(url, &options);
+    struct cacher_store *store = open_with(home.url, &options);
     struct cacher_filter filter = {.kind = CACHER_FILTER_ALL};
 
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
@@ -282,7 +288,7 @@ static void recent_gives_what_was_used_last_first(void **state)
 {
     (void)state;
     struct cacher_store_options options = quick_options();
-    struct cacher_store *store = open_with(url, &options);
+    struct cacher_store *store = open_with(home.url, &options);
     uint8_t key[PROTO_DIGEST_BYTES];
     uint64_t start_s = clock_s;
 
@@ -294,14 +300,13 @@ static void recent_gives_what_was_used_last_first(void **state)
     key_of(3, key);
     store->tier.class->touch(&store->tier, key);
     char query[200];
-    snprintf(query, sizeof query,
-             "SELECT count(*) FROM " TABLE(results) " WHERE last_use = %llu",
+    snprintf(query, sizeof query, "SELECT count(*) FROM results  WHERE last_use = %llu",
              (unsigned long long)clock_s);
-    WAIT(sql_number(query) == 1);
+    WAIT(home.number(query) == 1);
     clock_s += STORE_TOUCH_S - 1; /* so soon it is not worth a write */
     store->tier.class->touch(&store->tier, key);
     WAIT(store->touches->count == 0 && store->batch == NULL);
-    assert_int_equal(sql_number(query), 1);
+    assert_int_equal(home.number(query), 1);
 
     static const unsigned want[] = {3, 9, 8, 7, 6, 5, 4, 2, 1, 0};
     struct page page = {0};
@@ -317,7 +322,7 @@ static void recent_gives_what_was_used_last_first(void **state)
     assert_int_equal(page.count, 10);
     for (unsigned i = 0; i < 10; i++)
         assert_int_equal(page.numbers[i], want[i]);
-    assert_int_equal(sql_number(query), 1); /* reading a page uses nothing */
+    assert_int_equal(home.number(query), 1); /* reading a page uses nothing */
     close_it(store);
     clock_s = start_s;
 }
@@ -326,7 +331,7 @@ static void a_page_is_bounded_in_bytes(void **state)
 {
     (void)state;
     struct cacher_store_options options = quick_options();
-    struct cacher_store *store = open_with(url, &options);
+    struct cacher_store *store = open_with(home.url, &options);
     struct page page = {0};
 
     for (unsigned i = 0; i < 4; i++)
@@ -349,31 +354,31 @@ static void a_page_is_bounded_in_bytes(void **state)
 static void a_damaged_row_is_a_miss_and_is_removed(void **state)
 {
     (void)state;
-    static const char *const damage[] = {
-        "UPDATE " TABLE(results) " SET width = width + 1",
-        "UPDATE " TABLE(results) " SET created = -1",
-        "UPDATE " TABLE(results) " SET crc = crc + 4294967296",
-        "UPDATE " TABLE(results) " SET tags = 'a,,b'",
-        DAMAGE_PAYLOAD,
-        CUT_PAYLOAD,
-        LONG_PARAMS,
+    const char *const damage[] = {
+        "UPDATE results  SET width = width + 1",
+        "UPDATE results  SET created = -1",
+        "UPDATE results  SET crc = crc + 4294967296",
+        "UPDATE results  SET tags = 'a,,b'",
+        home.damage_payload,
+        home.cut_payload,
+        home.long_params,
     };
     struct cacher_store_options options = quick_options();
-    struct cacher_store *store = open_with(url, &options);
+    struct cacher_store *store = open_with(home.url, &options);
 
     for (unsigned i = 0; i < sizeof damage / sizeof damage[0]; i++) {
         put_many(store, 4, 1);
-        sql(damage[i]);
+        home.sql(damage[i]);
         assert_false(has(store, 4));
         assert_int_equal(counters(store)->damaged, i + 1);
-        WAIT(sql_number("SELECT count(*) FROM " TABLE(results)) == 0);
+        WAIT(home.number("SELECT count(*) FROM results") == 0);
     }
     put_many(store, 1, 3);
-    sql(DAMAGE_PAYLOAD);
+    home.sql(home.damage_payload);
     struct page page = {0};
     recent(store, 10, &page);
     assert_int_equal(page.count, 0);
-    WAIT(sql_number("SELECT count(*) FROM " TABLE(results)) == 0);
+    WAIT(home.number("SELECT count(*) FROM results") == 0);
     close_it(store);
 }
 
@@ -383,10 +388,10 @@ static void one_result_that_is_refused_does_not_hold_up_others(void **state)
     struct cacher_store_options options = quick_options();
     options.store_batch_ms = 10000;
     options.store_batch_records_max = 7;
-    struct cacher_store *store = open_with(url, &options);
+    struct cacher_store *store = open_with(home.url, &options);
 
     put_many(store, 100, 7);
-    refuse_width(100 + 3);
+    home.refuse_width(100 + 3);
     for (unsigned i = 0; i < 7; i++)
         assert_int_equal(put(store, &(struct given){.number = i}), 0);
     WAIT(counters(store)->queued_puts == 0);
@@ -394,7 +399,7 @@ static void one_result_that_is_refused_does_not_hold_up_others(void **state)
     assert_int_equal(counters(store)->puts_lost, 1);
     for (unsigned i = 0; i < 7; i++)
         assert_int_equal(has(store, i), i != 3);
-    accept_all();
+    home.accept_all();
     close_it(store);
 }
 
@@ -404,7 +409,7 @@ static void what_is_too_old_is_not_served_and_goes(void **state)
 {
     (void)state;
     struct cacher_store_options options = quick_options();
-    struct cacher_store *store = open_with(url, &options);
+    struct cacher_store *store = open_with(home.url, &options);
     for (unsigned i = 0; i < 450; i++)
         assert_int_equal(
             put(store, &(struct given){.number = i,
@@ -422,7 +427,7 @@ static void what_is_too_old_is_not_served_and_goes(void **state)
 
     options.store_retention_s = 1000;
     options.store_retention_rows = 30;
-    store = open_with(url, &options);
+    store = open_with(home.url, &options);
     /* Not served even before it is gone. */
     struct got got;
     assert_int_equal(ask(store, 399, &got), 0);
@@ -430,7 +435,7 @@ static void what_is_too_old_is_not_served_and_goes(void **state)
     assert_int_equal(got.found, CACHER_MISSING);
     WAIT(counters(store)->expired == 400);
     WAIT(counters(store)->entries == 50);
-    assert_int_equal(sql_number("SELECT count(*) FROM " TABLE(results)), 50);
+    assert_int_equal(home.number("SELECT count(*) FROM results"), 50);
     assert_true(has(store, 400));
     assert_int_equal(counters(store)->evicted, 0);
     close_it(store);
@@ -441,7 +446,7 @@ static void the_bound_in_bytes_takes_what_was_not_used_for_longest(void **state)
 {
     (void)state;
     struct cacher_store_options options = quick_options();
-    struct cacher_store *store = open_with(url, &options);
+    struct cacher_store *store = open_with(home.url, &options);
     uint64_t start_s = clock_s;
 
     for (unsigned i = 0; i < 200; i++) {
@@ -459,12 +464,12 @@ static void the_bound_in_bytes_takes_what_was_not_used_for_longest(void **state)
 
     options.store_retention_bytes = 100 * 10600;
     options.store_retention_rows = 7;
-    store = open_with(url, &options);
+    store = open_with(home.url, &options);
     WAIT(counters(store)->bytes > 0 &&
          counters(store)->bytes <= options.store_retention_bytes);
     assert_in_range(counters(store)->evicted, 95, 105);
     uint64_t evicted = counters(store)->evicted;
-    assert_int_equal(sql_number("SELECT count(*) FROM " TABLE(results)), 200 - evicted);
+    assert_int_equal(home.number("SELECT count(*) FROM results"), 200 - evicted);
     assert_int_equal(counters(store)->entries, 200 - evicted);
     for (unsigned i = 0; i < 10; i++)
         assert_true(has(store, i));
@@ -482,7 +487,7 @@ static void one_of_two_keeps_the_bounds_and_the_other_takes_over(void **state)
     /* Both at once on nothing: one makes the schema. */
     struct cacher_store *stores[4];
     for (unsigned i = 0; i < 4; i++)
-        stores[i] = open_with(url, &options);
+        stores[i] = open_with(home.url, &options);
     for (unsigned i = 0; i < 4; i++)
         put_many(stores[i], i, 1);
     for (unsigned i = 0; i < 16; i++)
@@ -519,7 +524,7 @@ static void closing_answers_who_waits(void **state)
 {
     (void)state;
     struct cacher_store_options options = quick_options();
-    struct cacher_store *store = open_with(url, &options);
+    struct cacher_store *store = open_with(home.url, &options);
     struct cacher_filter filter = {.kind = CACHER_FILTER_KEY}; /* of nothing */
     struct got got[20];
     struct purged purged = {0};
@@ -543,7 +548,7 @@ static void closing_answers_who_waits(void **state)
     assert_int_equal(ask(store, 1, &got[0]), -ESHUTDOWN);
     assert_int_equal(put(store, &(struct given){.number = 1}), -ESHUTDOWN);
     WAIT(closed);
-    store = open_with(url, &options);
+    store = open_with(home.url, &options);
     for (unsigned i = 0; i < 50; i++)
         assert_true(has(store, i));
     close_it(store);
@@ -555,7 +560,7 @@ static void closing_at_once_is_fine(void **state)
     struct cacher_store_options options = quick_options();
 
     for (unsigned i = 0; i < 10; i++) {
-        struct cacher_store *store = open_with(url, &options);
+        struct cacher_store *store = open_with(home.url, &options);
         if (i % 2 == 0)
             assert_int_equal(put(store, &(struct given){.number = i}), 0);
         for (unsigned turn = 0; turn < i; turn++)
@@ -567,7 +572,7 @@ static void closing_at_once_is_fine(void **state)
 static int clean(void **state)
 {
     (void)state;
-    empty();
+    home.empty();
     return 0;
 }
 

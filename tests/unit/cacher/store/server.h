@@ -13,7 +13,7 @@
 #include <fcntl.h>
 #include <glob.h>
 #include <grp.h>
-#include <libpq-fe.h>
+#include <postgresql/libpq-fe.h>
 #include <pwd.h>
 #include <signal.h>
 #include <sys/socket.h>
@@ -162,7 +162,7 @@ static PGconn *server_connect(void)
     snprintf(
         info, sizeof info,
         "host=127.0.0.1 port=%d user=siftmesh password='secret/:@word' dbname=postgres "
-        "application_name=test",
+        "application_name=test options='-c search_path=siftmesh,public'",
         server_port);
     uint64_t until_us = uv_hrtime() / 1000 + DEADLINE_US;
     for (;;) { /* it may just be starting */

@@ -1,5 +1,5 @@
 #include "cacher/store/lite.h"
-#include "tests/harness/harness.h"
+#include "tests/unit/cacher/store/contract.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -12,11 +12,6 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-#define TABLE(name)    #name
-#define DAMAGE_PAYLOAD "UPDATE payloads SET payload = zeroblob(50)"
-#define CUT_PAYLOAD    "DELETE FROM payloads"
-#define LONG_PARAMS    "UPDATE results SET params = zeroblob(70000)"
 
 static char folder[64], path[100], url_text[120];
 static const char *const url = url_text;
@@ -91,8 +86,6 @@ static void empty(void)
 {
     remove_files(path);
 }
-
-#include "tests/unit/cacher/store/contract.h"
 
 /* ---- opening ---- */
 
@@ -176,6 +169,15 @@ static void forget_loop(void)
 {
     /* A child's own; the parent's stays as it is. */
     memset(&loop, 0, sizeof loop);
+    home.url = url;
+    home.sql = sql;
+    home.number = sql_number;
+    home.refuse_width = refuse_width;
+    home.accept_all = accept_all;
+    home.empty = empty;
+    home.damage_payload = "UPDATE payloads SET payload = zeroblob(50)";
+    home.cut_payload = "DELETE FROM payloads";
+    home.long_params = "UPDATE results SET params = zeroblob(70000)";
     fixture_init();
 }
 

@@ -1,12 +1,6 @@
 #include "cacher/store/pg.h"
+#include "tests/unit/cacher/store/contract.h"
 #include "tests/unit/cacher/store/server.h"
-
-#define TABLE(name) "siftmesh." #name
-#define DAMAGE_PAYLOAD                                                                   \
-    "UPDATE siftmesh.results SET payload = decode(repeat('00', 50), 'hex')"
-#define CUT_PAYLOAD "UPDATE siftmesh.results SET payload = substring(payload FROM 2)"
-#define LONG_PARAMS                                                                      \
-    "UPDATE siftmesh.results SET params = decode(repeat('00', 70000), 'hex')"
 
 static char url_text[200];
 static const char *const url = url_text;
@@ -26,8 +20,6 @@ static void accept_all(void)
 {
     sql("ALTER TABLE siftmesh.results DROP CONSTRAINT refuse");
 }
-
-#include "tests/unit/cacher/store/contract.h"
 
 /* ---- URLs ---- */
 
@@ -522,6 +514,15 @@ int main(void)
         CONTRACT(retention_moves_when_its_session_is_terminated),
     };
 
+    home.url = url;
+    home.sql = sql;
+    home.number = sql_number;
+    home.refuse_width = refuse_width;
+    home.accept_all = accept_all;
+    home.empty = empty;
+    home.damage_payload = "UPDATE results SET payload = decode(repeat('00', 50), 'hex')";
+    home.cut_payload = "UPDATE results SET payload = substring(payload FROM 2)";
+    home.long_params = "UPDATE results SET params = decode(repeat('00', 70000), 'hex')";
     fixture_init();
     if (!server_make()) {
         printf("skipped: no PostgreSQL that could be started here\n");
