@@ -297,6 +297,88 @@ static int run_warm(struct cache_command *command, struct siftmesh *mesh)
     return EX_OK;
 }
 
+/* ---- plan ----------------------------------------------------------------------- */
+
+#define PLOT_COLUMNS 50 /* of a hit ratio of 100 % */
+
+static const char *size_text(double bytes, char out[24])
+{
+    static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
+    unsigned unit = 0;
+
+    while (bytes >= 1024 && unit < 4) {
+        bytes /= 1024;
+        unit++;
+    }
+    snprintf(out, 24, "%.*f %s", bytes < 10 && unit > 0 ? 1 : 0, bytes, units[unit]);
+    return out;
+}
+
+static void print_curve(const json_t *plan, double bound)
+{
+    static const char bar[PLOT_COLUMNS + 1] =
+        "##################################################";
+    json_t *point;
+    size_t i;
+    char size[24];
+
+    printf("\nhit ratio that a memory of another bound would have (LRU, sampled)\n");
+    json_array_foreach (json_object_get(plan, "curve"), i, point) {
+        double bytes = number(point, "bytes"), ratio = number(point, "hit_ratio");
+        int columns = (int)(ratio * PLOT_COLUMNS + 0.5);
+        printf("%10s %5.1f %% |%-*.*s|%s\n", size_text(bytes, size), 100 * ratio,
+               PLOT_COLUMNS, columns < PLOT_COLUMNS ? columns : PLOT_COLUMNS, bar,
+               bytes == bound ? " now" : "");
+    }
+}
+
+static void print_plan(const json_t *plan)
+{
+    const json_t *traffic = json_object_get(plan, "traffic");
+    const json_t *entry = json_object_get(plan, "entry");
+    const json_t *memory = json_object_get(plan, "memory");
+    const json_t *redis = json_object_get(plan, "redis");
+    const json_t *sample = json_object_get(plan, "sample");
+    double bound = number(memory, "bytes_max");
+    char a[24], b[24];
+
+    printf("traffic   %.1f look-ups/s, %.1f new results/s, over the last %.0f s\n",
+           number(traffic, "gets_per_s"), number(traffic, "new_results_per_s"),
+           number(traffic, "window_s"));
+    printf("results   mean %s (of %.0f new ones); in Redis %s with its overhead\n",
+           size_text(number(entry, "mean_bytes"), a), number(entry, "results"),
+           size_text(number(entry, "redis_bytes"), b));
+    printf("memory    %s of %s, %.0f results, hit ratio %.1f %%\n",
+           size_text(number(memory, "bytes"), a), size_text(bound, b),
+           number(memory, "entries"), 100 * number(memory, "hit_ratio"));
+    printf("Redis     needs %s for this traffic: %.0f results in %.0f s of life\n",
+           size_text(number(redis, "bytes"), a), number(redis, "entries"),
+           number(redis, "ttl_s"));
+    printf("sample    %.0f keys, %.2g of all, over %.0f look-ups\n",
+           number(sample, "keys"), number(sample, "rate"), number(sample, "requests"));
+    if (number(sample, "requests") > 0)
+        print_curve(plan, bound);
+    else
+        printf("\nno look-up has reached this cacher yet: no curve\n");
+}
+
+static int run_plan(struct cache_command *command, struct siftmesh *mesh)
+{
+    int code;
+    json_t *answer = ask(mesh, "plan", NULL, 0, &code);
+
+    if (answer == NULL)
+        return code;
+    if (command->json) {
+        json_dumpf(answer, stdout, JSON_INDENT(1));
+        putchar('\n');
+    } else {
+        print_plan(answer);
+    }
+    json_decref(answer);
+    return EX_OK;
+}
+
 /* ---- get ------------------------------------------------------------------------ */
 
 static int run_get(struct cache_command *command, struct siftmesh *mesh)
@@ -411,8 +493,11 @@ static int run_purge(struct cache_command *command, struct siftmesh *mesh)
 static const struct {
     const char *name;
     int (*run)(struct cache_command *command, struct siftmesh *mesh);
-} subcommands[] = {
-    {"stats", run_stats}, {"get", run_get}, {"purge", run_purge}, {"warm", run_warm}};
+} subcommands[] = {{"stats", run_stats},
+                   {"get", run_get},
+                   {"purge", run_purge},
+                   {"warm", run_warm},
+                   {"plan", run_plan}};
 
 int command_cache(int argc, char **argv)
 {

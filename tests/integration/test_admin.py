@@ -77,6 +77,7 @@ def test_a_token_that_is_too_short_stops_the_gateway(mesh, tmp_path):
     process = mesh.start_one("gateway")
     assert process.wait() != 0
     process.killed = True  # meant to fail
+    until(lambda: "ready" in mesh.processes["broker"].text(), "the broker may be stopped")
     assert '"min":16' in process.text() and "secret" not in process.text()
 
 
