@@ -21,11 +21,12 @@ import numpy
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
+from tests.harness.nlm import NlmTool  # noqa: E402
 from tests.harness.scenes import encoded  # noqa: E402
 
+SIZES = [(640, 480), (1920, 1080)]
 EXTRACTOR = ROOT / "build/release/bin/siftmesh-extractor"
-OURS = {"siftmesh avx512": ["--cpu", "avx512"], "siftmesh avx2": ["--cpu", "avx2"],
-        "siftmesh scalar": ["--cpu", "scalar"], "siftmesh sift=vlfeat": ["--sift", "vlfeat"]}
+NLM_TOOL = ROOT / "build/release/bin/nlm_tool"
 
 
 def by_opencv(data):
@@ -45,12 +46,20 @@ def by_extractor(path, flags):
     return sum(result[stage]["median"] for stage in stages) / 1e3, result["count"]
 
 
-def measure(path, rounds):
+def flags_of_ours():
+    """{name: flags}, for every CPU level of this machine."""
+    tool = NlmTool(NLM_TOOL)
+    ours = {f"siftmesh {level}": ["--cpu", level] for level in reversed(tool.levels())}
+    tool.close()
+    return ours | {"siftmesh sift=vlfeat": ["--sift", "vlfeat"]}
+
+
+def measure(path, ours, rounds):
     data = path.read_bytes()
-    runs = {"OpenCV": []} | {name: [] for name in OURS}
+    runs = {"OpenCV": []} | {name: [] for name in ours}
     for _ in range(rounds):
         runs["OpenCV"].append(by_opencv(data))
-        for name, flags in OURS.items():
+        for name, flags in ours.items():
             runs[name].append(by_extractor(path, flags))
     theirs = [ms for ms, _ in runs["OpenCV"]]
     return {name: {"ms": statistics.median(ms for ms, _ in rows), "features": rows[0][1],
@@ -63,15 +72,17 @@ def main():
     parser.add_argument("photos", nargs="*", metavar="PHOTO", type=Path)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--quick", action="store_true", help="640x480 only")
     options = parser.parse_args()
     cv2.setNumThreads(1)
+    ours = flags_of_ours()
     with tempfile.TemporaryDirectory() as folder:
         photos = options.photos
         if not photos:
-            for width, height in ((640, 480), (1920, 1080)):
+            for width, height in SIZES[: 1 if options.quick else None]:
                 photos.append(Path(folder) / f"scene-{width}x{height}.jpg")
                 photos[-1].write_bytes(encoded(".jpg", width=width, height=height, seed=7))
-        result = {path.name: measure(path, options.rounds) for path in photos}
+        result = {path.name: measure(path, ours, options.rounds) for path in photos}
     if options.json:
         print(json.dumps(result, indent=1))
         return

@@ -24,6 +24,9 @@ import cv2
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+from tests.harness.nlm import NlmTool  # noqa: E402
+
 DATA = Path(os.environ.get("SIFTMESH_TEST_DATA", ROOT.parent / "shared/data"))
 TOOL = ROOT / "build/release/bin/sift_tool"
 SIZES = [(640, 480), (1920, 1080), (4000, 3000)]
@@ -86,11 +89,19 @@ def measure(tool, picture, path, levels, rounds):
     return table
 
 
+def machine_levels():
+    tool = NlmTool(ROOT / "build/release/bin/nlm_tool")
+    levels = tool.levels()
+    tool.close()
+    return levels
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--tool", default=TOOL)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--levels", default="scalar,avx2,avx512")
+    parser.add_argument("--levels", help="comma separated; else all of this machine")
+    parser.add_argument("--quick", action="store_true", help="640x480 only")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("photos", nargs="*", metavar="PHOTO")
     args = parser.parse_args()
@@ -98,15 +109,16 @@ def main():
         print(f"sift_speed: no pictures in {DATA}; set SIFTMESH_TEST_DATA", file=sys.stderr)
         return 77
 
+    levels = args.levels.split(",") if args.levels else machine_levels()
     cv2.setNumThreads(1)
     pictures = [(p, cv2.imread(p, cv2.IMREAD_GRAYSCALE)) for p in args.photos]
-    pictures = pictures or [(f"{w}x{h}", mosaic(w, h)) for w, h in SIZES]
+    pictures = pictures or [(f"{w}x{h}", mosaic(w, h)) for w, h in SIZES[: 1 if args.quick else None]]
     result = {}
     with tempfile.TemporaryDirectory() as folder:
         for name, picture in pictures:
             path = Path(folder) / "picture.pgm"
             cv2.imwrite(str(path), picture)
-            table = measure(args.tool, picture, path, args.levels.split(","), args.rounds)
+            table = measure(args.tool, picture, path, levels, args.rounds)
             result[name] = {"peak_mb": peak_mb(args.tool, path), "runs": table}
             if args.json:
                 continue
