@@ -1,6 +1,7 @@
 /* The tiers behind memory, as the options name them. */
 #include "cacher/redis/redis.h"
 #include "cacher/state.h"
+#include "cacher/store/store.h"
 
 #include <string.h>
 
@@ -27,9 +28,30 @@ static int open_redis(struct cacher *cacher)
     return err;
 }
 
+static int open_store(struct cacher *cacher)
+{
+    const struct cacher_options *options = cacher->options;
+    struct cacher_store_options store = {
+#define INT(field, ...) .field = options->field,
+#define STR(field, ...)
+#define FLAG(field, ...) .field = options->field,
+#include "cacher/store/options.tbl"
+
+#include "runtime/options_end.h"
+    };
+    struct cacher_tier *tier;
+
+    int err =
+        cacher_store_open(service_loop(cacher->service), options->store, &store, &tier);
+    if (err == 0)
+        cacher_tiers_add(&cacher->tiers, CACHER_ROLE_STORE, tier);
+    return err;
+}
+
 int cacher_open_tiers(struct cacher *cacher)
 {
     const struct cacher_options *options = cacher->options;
 
-    return options->redis[0] != '\0' ? open_redis(cacher) : 0;
+    int err = options->redis[0] != '\0' ? open_redis(cacher) : 0;
+    return err == 0 && options->store[0] != '\0' ? open_store(cacher) : err;
 }

@@ -90,6 +90,20 @@ void options_help(const struct option_section *section, FILE *out)
         help_line(spec, out);
 }
 
+/* Of a URL with a password: "redis://user:***@host", since what is printed is
+ * kept in logs and tickets. */
+static void show_value(const char *text, FILE *out)
+{
+    const char *scheme = strstr(text, "://");
+    const char *end = scheme != NULL ? strrchr(scheme, '@') : NULL;
+    const char *colon = end != NULL ? strchr(scheme + 3, ':') : NULL;
+
+    if (colon == NULL || colon > end)
+        fputs(text, out);
+    else
+        fprintf(out, "%.*s:***%s", (int)(colon - text), text, end);
+}
+
 static void show_line(const struct option_spec *spec, const void *values,
                       const uint8_t *origin, FILE *out)
 {
@@ -99,7 +113,9 @@ static void show_line(const struct option_spec *spec, const void *values,
                                           [OPTION_FROM_FLAG] = "flag"};
     struct value_text value = value_text(spec, (const char *)values + spec->offset);
 
-    fprintf(out, "%s = %s   #", spec->name, value.text);
+    fprintf(out, "%s = ", spec->name);
+    show_value(value.text, out);
+    fputs("   #", out);
     if (origin != NULL)
         fprintf(out, " %s", origins[*origin]);
     if (spec->unit != NULL && spec->unit[0] != '\0')

@@ -86,7 +86,8 @@ static bool start_mesh(struct mesh_process *mesh)
         setenv("NOTIFY_SOCKET", name, 1);
         setpgid(0, 0); /* Ctrl-C is for us to pass on */
         execl(program, program, "up", "--runtime-dir", mesh->dir, "--listen",
-              "127.0.0.1:0", "--monitor-listen", "127.0.0.1:0", (char *)NULL);
+              "127.0.0.1:0", "--monitor-listen", "127.0.0.1:0", "--store", "none",
+              (char *)NULL);
         _exit(EX_UNAVAILABLE);
     }
     bool ok = mesh->pid > 0 && wait_ready(fd, mesh->pid) && read_port(mesh);

@@ -17,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <sysexits.h>
 #include <unistd.h>
@@ -50,7 +51,8 @@ struct up {
     int notify_fd;
     char notify_name[COMMAND_NOTIFY_BYTES];
     struct child children[SERVICES];
-    const char *listen, *monitor_listen, *slots, *config, *log_level;
+    const char *listen, *monitor_listen, *slots, *config, *log_level, *redis, *store;
+    char store_url[400];
     char runtime_dir[256], listen_fixed[2][300];
     bool stopping, hurried, announced;
     int exit_code;
@@ -85,6 +87,12 @@ static void run_child(const struct up *up, int index, pid_t parent)
         add(argv, &argc, "--listen", up->monitor_listen);
     if (index == EXTRACTOR)
         add(argv, &argc, "--slots", up->slots);
+
+    /* Not as flags, which every user of the host can read: a URL may have a password. */
+    if (index == CACHER && up->redis != NULL)
+        setenv("SIFTMESH_CACHER_REDIS", up->redis, 1);
+    if (index == CACHER && up->store != NULL)
+        setenv("SIFTMESH_CACHER_STORE", up->store, 1);
 
     setenv("NOTIFY_SOCKET", up->notify_name, 1);
     setpgid(0, 0);
@@ -303,6 +311,50 @@ static void on_sigchld(uv_signal_t *handle, int number)
             on_death(&up->children[i], wait_status);
 }
 
+/* ---- where results last ---- */
+
+/* $XDG_DATA_HOME/siftmesh, made where it is missing; false: there is none. */
+static bool data_dir(char *out, size_t capacity)
+{
+    const char *base = getenv("XDG_DATA_HOME"), *home = getenv("HOME");
+    bool own = base != NULL && base[0] == '/';
+    int size = own ? snprintf(out, capacity, "%s/siftmesh", base)
+                   : snprintf(out, capacity, "%s/.local/share/siftmesh",
+                              home != NULL ? home : "");
+
+    if ((!own && (home == NULL || home[0] != '/')) || (size_t)size >= capacity)
+        return false;
+    for (char *slash = strchr(out + 1, '/'); slash != NULL;
+         slash = strchr(slash + 1, '/')) {
+        *slash = '\0';
+        (void)mkdir(out, 0700); /* the last one tells */
+        *slash = '/';
+    }
+    return mkdir(out, 0700) == 0 || errno == EEXIST;
+}
+
+/* Unless an option, the environment or a file says another store or none, results are
+ * kept in one SQLite file of this user's, so that a restart keeps them. */
+static void choose_store(struct up *up)
+{
+    char dir[300];
+    bool said = up->store != NULL || getenv("SIFTMESH_CACHER_STORE") != NULL ||
+                up->config != NULL || getenv("SIFTMESH_CONFIG") != NULL;
+
+    if (up->store != NULL && strcmp(up->store, "none") == 0)
+        up->store = "";
+    if (said)
+        return;
+    if (!data_dir(dir, sizeof dir)) {
+        fprintf(stderr, "siftmesh up: no folder for results that last: %s\n",
+                strerror(errno));
+        return;
+    }
+    snprintf(up->store_url, sizeof up->store_url, "sqlite://%s/results.db", dir);
+    up->store = up->store_url;
+    printf("results are kept in %s/results.db\n", dir);
+}
+
 /* ---- the command ---- */
 
 static int run_up(struct up *up)
@@ -334,16 +386,21 @@ static int run_up(struct up *up)
 
 static void print_usage(void)
 {
-    printf("Usage: siftmesh up [OPTION...]\n"
-           "Run the whole mesh on this host in the foreground, until Ctrl-C.\n\n"
-           "  --listen HOST:PORT          of the gateway (127.0.0.1:8080); port 0 picks "
-           "one\n"
-           "  --monitor-listen HOST:PORT  of the monitor (127.0.0.1:8081)\n"
-           "  --runtime-dir DIR           folder (0700) of the sockets\n"
-           "  --slots N                   extractor slots (cores + 1)\n"
-           "  --config FILE               options of every service, an INI file\n"
-           "  --log-level LEVEL           of every service (warning)\n"
-           "  --help                      print this\n");
+    printf(
+        "Usage: siftmesh up [OPTION...]\n"
+        "Run the whole mesh on this host in the foreground, until Ctrl-C.\n\n"
+        "  --listen HOST:PORT          of the gateway (127.0.0.1:8080); port 0 picks "
+        "one\n"
+        "  --monitor-listen HOST:PORT  of the monitor (127.0.0.1:8081)\n"
+        "  --runtime-dir DIR           folder (0700) of the sockets\n"
+        "  --slots N                   extractor slots (cores + 1)\n"
+        "  --redis URL                 redis://[:password@]host:port/db behind memory\n"
+        "  --store URL                 sqlite:///path, postgres://... or none; without\n"
+        "                              this and --config: results.db in\n"
+        "                              $XDG_DATA_HOME/siftmesh (~/.local/share)\n"
+        "  --config FILE               options of every service, an INI file\n"
+        "  --log-level LEVEL           of every service (warning)\n"
+        "  --help                      print this\n");
 }
 
 static int parse(struct up *up, int argc, char **argv)
@@ -353,6 +410,8 @@ static int parse(struct up *up, int argc, char **argv)
         {"monitor-listen", required_argument, NULL, 'm'},
         {"runtime-dir", required_argument, NULL, 'r'},
         {"slots", required_argument, NULL, 's'},
+        {"redis", required_argument, NULL, 'd'},
+        {"store", required_argument, NULL, 'o'},
         {"config", required_argument, NULL, 'c'},
         {"log-level", required_argument, NULL, 'v'},
         {"help", no_argument, NULL, 'h'},
@@ -368,6 +427,10 @@ static int parse(struct up *up, int argc, char **argv)
             strcpy(up->runtime_dir, optarg);
         else if (c == 's')
             up->slots = optarg;
+        else if (c == 'd')
+            up->redis = optarg;
+        else if (c == 'o')
+            up->store = optarg;
         else if (c == 'c')
             up->config = optarg;
         else if (c == 'v')
@@ -403,5 +466,6 @@ int command_up(int argc, char **argv)
         fprintf(stderr, "siftmesh up: notify socket: %s\n", strerror(-up.notify_fd));
         return EX_OSERR;
     }
+    choose_store(&up);
     return run_up(&up);
 }

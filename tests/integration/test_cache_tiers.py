@@ -1,24 +1,25 @@
 """Results that last: memory, Redis and the durable store behind a living mesh."""
 
 import hashlib
+import json
 import os
 import re
 import signal
 import struct
 import sys
 import threading
-import zlib
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from tests.harness.mesh import ROOT, SLOWNESS, until
 from tests.harness.scenes import encoded
-from tests.harness.stores import Redis
+from tests.harness.stores import Postgres, Redis
 
 sys.path.insert(0, str(ROOT / "client/python"))
 import siftmesh  # noqa: E402
+
+MODE = 23  # proto/verbs.tbl
 
 # Nothing stays in the gateway: every request asks the cacher.
 COLD = {"hot_bytes_max": 0}
@@ -33,6 +34,20 @@ def picture(seed):
 def redis():
     with Redis() as server:
         yield server
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def store(request, tmp_path):
+    """A URL of a durable store."""
+    if request.param == "sqlite":
+        yield f"sqlite://{tmp_path}/results.db"
+    else:
+        with Postgres() as server:
+            yield server.url
+
+
+def mesh_client(mesh):
+    return siftmesh.Mesh(f"ipc://{mesh.runtime}/front.sock")
 
 
 def counter(mesh, name):
@@ -54,13 +69,23 @@ def post(mesh, seed):
     return answer
 
 
-def restart(mesh, name="cacher"):
-    mesh.kill(name)
-    mesh.start_one(name)
-    until(lambda: mesh.status()["services"]["cache"]["workers"] == 1
-          if "workers" in mesh.status()["services"].get("cache", {})
-          else [w for w in mesh.status()["workers"] if w["service"] == "cache"
-                and w["pid"] == mesh.processes[name].pid], "the new cacher is known")
+def own_stats(mesh):
+    """What the cacher that was started last says of itself; {} until it is known."""
+    pid = mesh.processes["cacher"].pid
+    return next((w["stats"] for w in mesh.status()["workers"]
+                 if w["service"] == "cache" and w["pid"] == pid), {})
+
+
+def is_known(mesh):
+    pid = mesh.processes["cacher"].pid
+    until(lambda: any(w["service"] == "cache" and w["pid"] == pid
+                      for w in mesh.status()["workers"]), "the new cacher is known")
+
+
+def restart(mesh):
+    mesh.kill("cacher")
+    mesh.start_one("cacher")
+    is_known(mesh)
 
 
 def test_results_in_redis_outlive_the_cacher(mesh, redis):
@@ -89,12 +114,11 @@ def test_one_look_up_serves_all_who_ask_meanwhile(mesh, redis):
     restart(mesh)
     until(lambda: counter(mesh, "redis_connects_total") > 0, "Redis is connected")
     os.kill(redis.process.pid, signal.SIGSTOP)
-    with mesh_client(mesh) as one, ThreadPoolExecutor(1) as pool:
+    with mesh_client(mesh) as one:
         key = hashlib.sha256(b"").digest()
         ids = [one._send(siftmesh.SUBMIT, one._new_id(), {
             "service": "cache", "method": "get", "key": key}, budget_ms=20000)
             for _ in range(50)]
-        del pool
         until(lambda: counter(mesh, "parked_now") == 50, "all wait")
         os.kill(redis.process.pid, signal.SIGCONT)
         ends = {}
@@ -112,10 +136,6 @@ def test_one_look_up_serves_all_who_ask_meanwhile(mesh, redis):
         assert set(ends) <= set(ids)
     until(lambda: counter(mesh, "looks_total") == 1 and
           counter(mesh, "looks_shared_total") == 49, "one look-up for fifty")
-
-
-def mesh_client(mesh):
-    return siftmesh.Mesh(f"ipc://{mesh.runtime}/front.sock")
 
 
 def stopped(redis):
@@ -261,12 +281,9 @@ def pss_bytes(pid):
 
 
 def say_level(client, level, ttl_ms=60000):
-    request = client._send(siftmesh_mode, client._new_id(),
+    request = client._send(MODE, client._new_id(),
                            {"level": level, "reason": "a test", "ttl_ms": ttl_ms})
-    client._answer(request, (siftmesh_mode,), 20 * SLOWNESS)
-
-
-siftmesh_mode = 23
+    client._answer(request, (MODE,), 20 * SLOWNESS)
 
 
 def test_under_pressure_memory_goes_back_to_the_system_and_comes_again(mesh):
@@ -278,8 +295,7 @@ def test_under_pressure_memory_goes_back_to_the_system_and_comes_again(mesh):
     cacher = mesh.processes["cacher"].pid
 
     def stats():
-        workers = [w for w in mesh.status()["workers"] if w["service"] == "cache"]
-        return workers[0]["stats"] if workers else {}
+        return own_stats(mesh)
     until(lambda: stats().get("bytes_max") == bound, "the cacher is up")
     with mesh_client(mesh) as client:
         for number in range(400):
@@ -305,3 +321,168 @@ def test_under_pressure_memory_goes_back_to_the_system_and_comes_again(mesh):
         say_level(client, "forced", ttl_ms=3000)
         until(lambda: stats()["bytes_max"] == bound // 2, "half again")
     until(lambda: stats()["bytes_max"] == bound, "silence ends it, too")
+
+
+# ---- the durable store ----
+
+
+def stored(mesh):
+    return counter(mesh, "store_puts_total")
+
+
+def test_results_in_the_store_outlive_everything_else(mesh, store):
+    mesh.start(gateway=COLD, cacher={"store": store})
+    bodies = [post(mesh, seed).body for seed in range(400, 404)]
+    # No waiting: SIGTERM writes what is not written yet.
+    mesh.processes["cacher"].signal(signal.SIGTERM)
+    assert mesh.processes["cacher"].wait() == 0
+    mesh.start_one("cacher")
+    is_known(mesh)
+    again = [post(mesh, seed) for seed in range(400, 404)]
+    assert [a.body for a in again] == bodies
+    assert [a.cache for a in again] == ["hit"] * 4
+    until(lambda: counter(mesh, "store_hits_total") == 4, "found in the store")
+
+
+def test_what_the_store_finds_redis_gets_and_answers_next(mesh, redis, tmp_path):
+    options = {"redis": redis.url, "store": f"sqlite://{tmp_path}/results.db"}
+    mesh.start(gateway=COLD, cacher=options)
+    body = post(mesh, 410).body
+    until(lambda: stored(mesh) == 1 and len(keys(redis)) == 1, "both have it")
+    redis.command("flushall")
+    restart(mesh)
+    assert post(mesh, 410).body == body
+    until(lambda: len(keys(redis)) == 1, "Redis has it again")
+    restart(mesh)
+    assert post(mesh, 410).cache == "hit"
+    until(lambda: counter(mesh, "redis_hits_total") == 1, "and answered")
+    assert counter(mesh, "store_hits_total") == 0
+
+
+def test_a_warm_up_before_readiness_leaves_nothing_to_look_for(mesh, redis, tmp_path):
+    url = f"sqlite://{tmp_path}/results.db"
+    mesh.start(gateway=COLD, cacher={"store": url})
+    for seed in range(420, 426):
+        post(mesh, seed)
+    until(lambda: stored(mesh) == 6, "all are stored")
+    mesh.kill("cacher")
+    mesh.start_one("cacher", redis=redis.url, warm_ms=20000, warm_before_ready=True)
+    until(lambda: own_stats(mesh).get("entries") == 6, "it came up warm")
+    until(lambda: len(keys(redis)) == 6, "Redis is warm, too")
+    for seed in range(420, 426):
+        assert post(mesh, seed).cache == "hit"
+    until(lambda: own_stats(mesh)["memory_hits_total"] == 6, "all from memory")
+    assert own_stats(mesh)["store_hits_total"] == own_stats(mesh)["redis_hits_total"] == 0
+    with mesh_client(mesh) as client:
+        status, _, payload = client._submit(
+            {"service": "cache", "method": "warm", "key": bytes(32)}, b"", 20 * SLOWNESS)
+        assert status == siftmesh.OK
+        assert json.loads(payload)["ended"] == "all"
+
+
+def test_a_purge_empties_every_tier(mesh, redis, store):
+    mesh.start(gateway=COLD, cacher={"redis": redis.url, "store": store})
+    tag = {"X-Cache-Tag": "album-7"}
+    for seed in range(430, 434):
+        mesh.post("/v1/features", picture(seed), headers=tag if seed < 432 else {})
+    until(lambda: stored(mesh) == 4 and len(keys(redis)) == 4, "all are everywhere")
+    out = mesh.command("cache", "purge", "--tag", "album-7", "--dry-run").stdout.decode()
+    assert "2 results would be removed" in out
+    out = mesh.command("cache", "purge", "--tag", "album-7").stdout.decode()
+    assert "2 results removed" in out
+    assert len(keys(redis)) == 2
+    restart(mesh)
+    assert [post(mesh, seed).cache for seed in range(430, 434)] == ["miss"] * 2 + ["hit"] * 2
+
+
+def test_a_postgres_that_is_killed_costs_hits_alone_and_comes_back(mesh):
+    with Postgres() as server:
+        mesh.start(gateway=COLD, cacher={"store": server.url, "store_query_ms": 1000,
+                                         "store_get_ms": 500, "store_connect_ms": 500})
+        kept = post(mesh, 440)
+        until(lambda: stored(mesh) == 1, "the result is stored")
+        server.kill()
+        for seed in range(441, 445):
+            assert post(mesh, 440).body == kept.body
+            assert post(mesh, seed).cache == "miss"
+        until(lambda: counter(mesh, "store_breaker") == 2, "the breaker is open")
+        server.start()
+        until(lambda: stored(mesh) == 5, "what waited is written", 60)
+        restart(mesh)
+        assert [post(mesh, seed).cache for seed in range(440, 445)] == ["hit"] * 5
+
+
+def test_the_mesh_that_up_starts_keeps_results_in_the_users_folder(mesh, tmp_path):
+    import subprocess
+    from tests.harness.mesh import BIN
+    environment = {**os.environ, "XDG_DATA_HOME": str(tmp_path / "data")}
+    environment.pop("SIFTMESH_CONFIG", None)
+
+    def up():
+        (mesh.runtime / "gateway.port").unlink(missing_ok=True)
+        process = subprocess.Popen(
+            [BIN / "siftmesh", "up", "--runtime-dir", mesh.runtime, "--listen", "127.0.0.1:0",
+             "--monitor-listen", "127.0.0.1:0", "--slots", "1"], env=environment,
+            stdout=subprocess.DEVNULL)
+        until(lambda: mesh.get("/readyz").status == 200 and mesh.slots() > 0, "it is up", 40)
+        return process
+    for cache in ("miss", "hit"):
+        process = up()
+        try:
+            assert post(mesh, 450).cache == cache
+        finally:
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(60 * SLOWNESS) == 0
+    folder = tmp_path / "data/siftmesh"
+    assert (folder / "results.db").exists()
+    assert folder.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_purge_goes_on_where_its_cursor_says(mesh, redis):
+    import msgpack
+    mesh.start(gateway=COLD, cacher={"redis": redis.url})
+    for seed in range(460, 464):
+        post(mesh, seed)
+    until(lambda: len(keys(redis)) == 4, "all are in Redis")
+    with mesh_client(mesh) as client:
+        def purge(**body):
+            status, outcome, payload = client._submit(
+                {"service": "cache", "method": "purge", "key": bytes(32)},
+                msgpack.packb(body), 20 * SLOWNESS)
+            return json.loads(payload) if status == siftmesh.OK else outcome["code"]
+        whole = purge(dry_run=1)
+        assert (whole["matched"], whole["removed"], whole["cursor"]) == (4, 0, "")
+        assert whole["tiers"]["memory"] == whole["tiers"]["redis"] == {
+            "matched": 4, "removed": 0}
+        # Tiers before had 5, this one 3 until now: of 4 more, 2 are new.
+        assert purge(dry_run=1, cursor="redis:5:3:")["matched"] == 2
+        assert purge(dry_run=1, cursor="redis:9:0:")["matched"] == 0
+        for bad in ("redis", "redis:5:3", "tape:0:0:", ":0:0:", "redis:x:0:", "redis:0:0:zz"):
+            assert purge(dry_run=1, cursor=bad) in ("bad_request", "internal"), bad
+        assert purge(prefix="XY") == "bad_request"
+        assert purge(tag="a,b") == "bad_request"
+        assert purge(tag="a", older_s=5) == "bad_request"
+        assert len(keys(redis)) == 4
+        # What is younger than a minute stays.
+        assert purge(older_s=60)["removed"] == 0
+        assert purge()["removed"] == 4
+    assert not keys(redis)
+
+
+def test_the_plan_says_what_redis_needs(mesh):
+    mesh.start(gateway=COLD)
+    for _ in range(3):
+        for seed in range(470, 474):
+            post(mesh, seed)
+    with mesh_client(mesh) as client:
+        status, _, payload = client._submit(
+            {"service": "cache", "method": "plan", "key": bytes(32)}, b"", 20 * SLOWNESS)
+    assert status == siftmesh.OK
+    plan = json.loads(payload)
+    assert plan["entry"]["results"] == 4
+    sizes = [len(post(mesh, seed).body) for seed in range(470, 474)]
+    assert plan["entry"]["mean_bytes"] == sum(sizes) / 4
+    assert plan["entry"]["redis_bytes"] > plan["entry"]["mean_bytes"]
+    assert plan["sample"]["keys"] == 4 and plan["sample"]["rate"] == 1
+    assert abs(plan["curve"][-1]["hit_ratio"] - 8 / 12) < 0.01
+    assert abs(plan["memory"]["hit_ratio"] - 8 / 12) < 0.1

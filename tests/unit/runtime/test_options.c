@@ -358,6 +358,22 @@ static void print_markdown(FILE *out, const void *arg)
     options_markdown(arg, out);
 }
 
+static void a_password_in_a_url_is_not_shown(void **state)
+{
+    (void)state;
+    static const char *const urls[][2] = {
+        {"redis://:secret@host:6379/0", "redis://:***@host:6379/0   #"},
+        {"postgres://me:se:cr@t@host/db", "postgres://me:***@host/db   #"},
+        {"redis://host:6379/0", "redis://host:6379/0   #"},
+        {"ipc:///run/a:b@c", "ipc:///run/a:***@c   #"},
+        {"me:word@host", "me:word@host   #"}};
+    for (size_t i = 0; i < sizeof urls / sizeof urls[0]; i++) {
+        struct loaded loaded = *load("", "--listen", urls[i][0], NULL);
+        const char *text = printed(print_show, &loaded);
+        assert_non_null(strstr(text, urls[i][1]));
+    }
+}
+
 static void what_is_shown_reads_back_the_same(void **state)
 {
     (void)state;
@@ -436,6 +452,7 @@ int main(void)
         cmocka_unit_test(a_shared_flag_belongs_to_the_first_section),
         cmocka_unit_test(a_complaint_about_the_environment_names_the_variable),
         cmocka_unit_test(a_complaint_cuts_and_cleans_what_it_quotes),
+        cmocka_unit_test(a_password_in_a_url_is_not_shown),
         cmocka_unit_test(what_is_shown_reads_back_the_same),
         cmocka_unit_test(the_help_has_every_option_in_80_columns),
         cmocka_unit_test(the_markdown_rows_hold_four_cells),
