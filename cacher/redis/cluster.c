@@ -12,11 +12,14 @@ struct redis_node *redis_cluster_find(struct redis_tier *tier, const char *addre
     return NULL;
 }
 
-/* Its place in tier->nodes, made where it is new; REDIS_NO_NODE: no room. */
+/* Its place in tier->nodes, made where it is new; REDIS_NO_NODE: no room, or no host. */
 static uint8_t node_at(struct redis_tier *tier, const char *host, unsigned port)
 {
     uint8_t free_at = REDIS_NO_NODE;
 
+    for (const char *c = host; *c != '\0'; c++)
+        if (*c <= ' ' || *c > '~')
+            return REDIS_NO_NODE;
     for (unsigned i = 0; i < REDIS_NODES_MAX; i++) {
         struct redis_node *node = tier->nodes[i];
         if (node == NULL)

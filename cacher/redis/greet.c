@@ -98,6 +98,7 @@ static void on_info(redisAsyncContext *ac, void *answer, void *arg)
         bytes = sizeof conn->node->version - 1;
     memcpy(conn->node->version, at, bytes);
     conn->node->version[bytes] = '\0';
+    redis_make_printable(conn->node->version);
 }
 
 static void on_slots(redisAsyncContext *ac, void *answer, void *arg)

@@ -17,8 +17,8 @@ static void refused_write(struct redis_tier *tier, struct redis_node *node,
 {
     redis_say(tier, node, "it refuses writes: %s", why);
     if (!tier->full)
-        log_event(LOG_WARNING, "redis refuses writes", "server=%s why=\"%s\"",
-                  node->address, why);
+        log_limited(LOG_WARNING, &tier->said_full, redis_now_us(), "redis refuses writes",
+                    "server=%s why=\"%s\"", node->address, why);
     tier->full = true;
 }
 
@@ -29,8 +29,8 @@ static void on_put(struct redis_op *op, const redisReply *reply)
     if (reply != NULL && reply->type == REDIS_REPLY_STATUS) {
         metrics_observe(&tier->counters.put_time, redis_now_us() - op->asked_us);
         if (tier->full)
-            log_event(LOG_NOTICE, "redis takes writes again", "server=%s",
-                      op->on->address);
+            log_limited(LOG_NOTICE, &tier->said_room, redis_now_us(),
+                        "redis takes writes again", "server=%s", op->on->address);
         tier->full = false;
         return;
     }

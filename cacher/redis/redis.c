@@ -18,8 +18,7 @@ uint64_t redis_now_us(void)
     return uv_hrtime() / 1000;
 }
 
-/* Some of it may come from the server, and becomes JSON. */
-static void make_printable(char *text)
+void redis_make_printable(char *text)
 {
     for (; *text != '\0'; text++)
         if (*text < ' ' || *text > '~')
@@ -34,7 +33,7 @@ void redis_say(struct redis_tier *tier, struct redis_node *node, const char *why
     va_start(args, why);
     (void)vsnprintf(error, sizeof error, why, args);
     va_end(args);
-    make_printable(error);
+    redis_make_printable(error);
     (void)snprintf(tier->error, sizeof tier->error, "%s%s%s",
                    node != NULL ? node->address : "", node != NULL ? ": " : "", error);
     if (node != NULL)

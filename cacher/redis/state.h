@@ -176,6 +176,7 @@ struct redis_tier {
     unsigned records;                          /* of the puts */
     uint64_t tag_ttl_s;                        /* the longest life given so far */
     bool full;                                 /* it refuses writes */
+    struct log_limit said_full, said_room;
     /* cluster */
     bool cluster, refreshing, refresh_wanted;
     uint64_t refreshed_us;
@@ -196,6 +197,9 @@ uint64_t redis_now_us(void);
 /* Keeps `why` for describe(), of the tier and of `node` where not NULL. */
 void redis_say(struct redis_tier *tier, struct redis_node *node, const char *why, ...)
     __attribute__((format(printf, 3, 4)));
+/* What comes from a server and becomes JSON or a line of the log: other bytes than
+ * printable ASCII become '?'. */
+void redis_make_printable(char *text);
 /* A put or a get ended, or a server changed: whether the end can come. */
 void redis_tier_look(struct redis_tier *tier);
 

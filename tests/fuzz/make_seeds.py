@@ -1,6 +1,6 @@
 #!/usr/bin/python3
-"""make_seeds.py - the seeds of fuzz_http, fuzz_options and fuzz_record: our own, a few bytes
-each. Those of the decoders are made by make_decode_seeds.py."""
+"""make_seeds.py - the seeds of fuzz_http, fuzz_options, fuzz_record and fuzz_redis: our own, a few
+bytes each. Those of the decoders are made by make_decode_seeds.py."""
 
 import struct
 import zlib
@@ -54,7 +54,17 @@ RECORD = {
     "empty": record(),
 }
 
-for folder, seeds in (("fuzz_http", HTTP), ("fuzz_options", OPTIONS), ("fuzz_record", RECORD)):
+REDIS = {
+    "url": b"redis://user:p%40ss@cache-1.local:6380/15",
+    "plain": b"redis://127.0.0.1",
+    "v6": b"redis://:x@[fe80::1%eth0]:7000/0",
+    "unix": b"unix:///run/redis/redis.sock?db=3",
+    "scan": b"scan:18446744073709551615:127.0.0.1:7001",
+    "tag": b"tag:1000",
+}
+
+for folder, seeds in (("fuzz_http", HTTP), ("fuzz_options", OPTIONS), ("fuzz_record", RECORD),
+                      ("fuzz_redis", REDIS)):
     (SEEDS / folder).mkdir(parents=True, exist_ok=True)
     for name, data in seeds.items():
         (SEEDS / folder / name).write_bytes(data)

@@ -176,6 +176,27 @@ static void a_right_sum_over_wrong_lengths_or_tags_does_not_help(void **state)
     free(bytes);
 }
 
+static void its_age_is_read_from_its_head_alone(void **state)
+{
+    (void)state;
+    struct cacher_record in = example();
+    uint64_t created_s = 1;
+    size_t size;
+    uint8_t *bytes = encode(&in, &size);
+
+    assert_int_equal(cacher_record_created(bytes, CACHER_RECORD_HEAD_BYTES, &created_s),
+                     0);
+    assert_int_equal(created_s, 1700000000);
+    assert_int_equal(
+        cacher_record_created(bytes, CACHER_RECORD_HEAD_BYTES - 1, &created_s), -EPROTO);
+    for (unsigned i = 0; i < 8; i++) { /* magic, version, flags */
+        bytes[i] ^= 1;
+        assert_int_equal(cacher_record_created(bytes, size, &created_s), -EPROTO);
+        bytes[i] ^= 1;
+    }
+    free(bytes);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -184,6 +205,7 @@ int main(void)
         cmocka_unit_test(the_bytes_are_those_of_the_table),
         cmocka_unit_test(every_flipped_bit_is_noticed),
         cmocka_unit_test(cut_or_longer_than_it_says_is_no_record),
+        cmocka_unit_test(its_age_is_read_from_its_head_alone),
         cmocka_unit_test(a_right_sum_over_wrong_lengths_or_tags_does_not_help),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
