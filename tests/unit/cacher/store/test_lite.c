@@ -169,15 +169,6 @@ static void forget_loop(void)
 {
     /* A child's own; the parent's stays as it is. */
     memset(&loop, 0, sizeof loop);
-    home.url = url;
-    home.sql = sql;
-    home.number = sql_number;
-    home.refuse_width = refuse_width;
-    home.accept_all = accept_all;
-    home.empty = empty;
-    home.damage_payload = "UPDATE payloads SET payload = zeroblob(50)";
-    home.cut_payload = "DELETE FROM payloads";
-    home.long_params = "UPDATE results SET params = zeroblob(70000)";
     fixture_init();
 }
 
@@ -437,6 +428,15 @@ int main(void)
         return 1;
     snprintf(path, sizeof path, "%s/store.db", folder);
     snprintf(url_text, sizeof url_text, "sqlite://%s", path);
+    home.url = url;
+    home.sql = sql;
+    home.number = sql_number;
+    home.refuse_width = refuse_width;
+    home.accept_all = accept_all;
+    home.empty = empty;
+    home.damage_payload = "UPDATE payloads SET payload = zeroblob(50)";
+    home.cut_payload = "DELETE FROM payloads";
+    home.long_params = "UPDATE results SET params = zeroblob(70000)";
     fixture_init();
     cmocka_set_test_filter(getenv("TEST")); /* NULL: all */
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
