@@ -12,6 +12,7 @@ complain about every byte that is not due.
 
 import asyncio
 import json
+import os
 import time
 from dataclasses import dataclass, field
 
@@ -81,6 +82,7 @@ class Ledger:
     open: int = 0
     wrong: list = field(default_factory=list)  # sentences
     late_s: float = 0.0  # most that the generator lagged behind its schedule
+    cores: float = 0.0   # that the generator itself used while it sent
 
     def begin(self, request):
         request.sent = time.monotonic()
@@ -222,7 +224,7 @@ async def drive(requests, ledger, lanes, patience_s, over=None):
 
 
 async def drive_open(requests, ledger, lanes, patience_s, over):
-    begin = time.monotonic()
+    begin, used = time.monotonic(), sum(os.times()[:2])
     for request in requests:
         request.due = begin + request.due_s
         # Even when late: the answers that have come are to be read.
@@ -232,6 +234,7 @@ async def drive_open(requests, ledger, lanes, patience_s, over):
         ledger.begin(request)
         lanes[request.lane].submit(request)
     last = time.monotonic()
+    ledger.cores = (sum(os.times()[:2]) - used) / (last - begin)
     while ledger.open and time.monotonic() < last + patience_s:
         await asyncio.sleep(0.02)
     for request in ledger.requests:
