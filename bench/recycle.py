@@ -58,8 +58,8 @@ def slowest(values):
 def main():
     parser = argparse.ArgumentParser(prog="./dev bench recycle", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=6)
-    parser.add_argument("--seconds", type=float, default=5)
+    parser.add_argument("--rounds", type=int, default=16)
+    parser.add_argument("--seconds", type=float, default=2)
     parser.add_argument("--jobs", type=int, default=50)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="siftmesh-bench-") as name:

@@ -40,3 +40,12 @@ def test_alerts_name_metrics_that_exist_and_are_explained(root):
     alerts = set(re.findall(r"alert: (\w+)", rules))
     explained = set(re.findall(r"`(Siftmesh\w+)`", (root / "docs/OPERATIONS.md").read_text()))
     assert alerts == explained, alerts ^ explained
+
+
+def test_reliability_names_tests_that_exist(root):
+    text = (root / "docs/RELIABILITY.md").read_text()
+    names = re.findall(r"`([\w/.]+)::(\w+)`", text)
+    missing = [f"{path}::{name}" for path, name in names
+               if not (root / path).exists()
+               or not re.search(rf"\b(?:def|void) {name}\(", (root / path).read_text())]
+    assert len(names) > 30 and not missing, missing
