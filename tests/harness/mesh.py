@@ -209,6 +209,7 @@ class Mesh:
         environment = {**os.environ, "SIFTMESH_MESH_RUNTIME_DIR": str(self.runtime)}
         done = subprocess.run(words, capture_output=True, env=environment,
                               timeout=120 * SLOWNESS, **more)
+        assert not SANITIZER.search(done.stderr.decode(errors="replace")), done.stderr.decode()
         if check:
             assert done.returncode == 0, done.stderr.decode()
         return done
