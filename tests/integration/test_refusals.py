@@ -81,7 +81,7 @@ def test_a_full_buffer_tells_a_time_to_come_back(mesh):
         until(lambda: mesh.counter("gateway", "siftmesh_gateway_buffered_bytes") >= size,
               "the budget is taken")
         answer = other.send(post(b"y" * 400000)).answer()
-        assert answer[0] == 503 and json.loads(answer[2])["limit"] == size + 200000
+        assert answer[0] == 503 and size < json.loads(answer[2])["limit"] <= size + 200000
         assert 1 <= int(check_id(answer)["retry-after"]) <= 60
 
 
