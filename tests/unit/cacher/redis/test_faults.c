@@ -12,11 +12,12 @@ static int end(void **state)
     return fixture_end(state);
 }
 
+/* Short enough to wait for, long enough for a loaded machine not to reach by itself. */
 static void rig_open_quick(struct rig *rig, const struct server *server)
 {
     rig_open(rig, &(struct cacher_redis_options){.url = url_of(server),
-                                                 .timeout_ms = 300,
-                                                 .connect_timeout_ms = 1000});
+                                                 .timeout_ms = 1500,
+                                                 .connect_timeout_ms = 5000});
 }
 
 /* Begins `count` gets; those that were refused count as ended. */
@@ -157,7 +158,7 @@ static void paused_clients_are_the_same(void **state)
     rig_open_quick(&rig, &server);
     UNTIL(&rig, ready_of(&rig) == 4);
     put_all(&rig, 0, 40, 1000, "");
-    ask(&server, "CLIENT PAUSE 2500 ALL");
+    ask(&server, "CLIENT PAUSE 5000 ALL");
     begin_many(&rig, got, 40);
     UNTIL(&rig, ended(got, 40) == 40);
     until_found(&rig, 1);

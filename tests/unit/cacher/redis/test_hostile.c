@@ -150,7 +150,8 @@ static void fake_listen(struct fake *fake, uv_loop_t *loop)
     assert_int_equal(uv_listen((uv_stream_t *)&fake->listener, 128, on_connection), 0);
 }
 
-static void rig_open_to_fake(struct rig *rig, struct fake *fake)
+static void rig_open_to_fake(struct rig *rig, struct fake *fake, unsigned timeout_ms,
+                             unsigned ping_ms)
 {
     char url[64];
 
@@ -164,7 +165,8 @@ static void rig_open_to_fake(struct rig *rig, struct fake *fake)
         cacher_redis_open(&rig->loop,
                           &(struct cacher_redis_options){.url = url,
                                                          .connections = 2,
-                                                         .timeout_ms = 100,
+                                                         .timeout_ms = timeout_ms,
+                                                         .ping_ms = ping_ms,
                                                          .connect_timeout_ms = 1000,
                                                          .value_bytes_max = 1 << 20},
                           &rig->tier),
@@ -266,7 +268,7 @@ static void bad_answers_to_gets_end_them_and_do_no_more_harm(void **state)
         struct fake fake;
         struct got got[3];
 
-        rig_open_to_fake(&rig, &fake);
+        rig_open_to_fake(&rig, &fake, 100, 0);
         UNTIL(&rig, is_missing(&rig));
         set_bad(&fake, &bads[i]);
         for (unsigned n = 0; n < 3; n++) {
@@ -296,7 +298,7 @@ static void bad_answers_to_all_keep_it_by_passed(void **state)
         struct rig rig;
         struct fake fake;
 
-        rig_open_to_fake(&rig, &fake);
+        rig_open_to_fake(&rig, &fake, 100, 0);
         set_bad(&fake, &bads[i]);
         fake.to_all = fake.to_get;
         UNTIL(&rig, counters_of(&rig)->breaker == BREAKER_OPEN);
@@ -307,7 +309,9 @@ static void bad_answers_to_all_keep_it_by_passed(void **state)
             UNTIL(&rig, is_missing(&rig));
         rig_close_with_fake(&rig, &fake);
     }
-    assert_int_equal(log_count("redis is by-passed"), sizeof bads / sizeof bads[0]);
+    /* Once each; those that came right may have failed again on a loaded machine. */
+    assert_in_range(log_count("redis is by-passed"), sizeof bads / sizeof bads[0],
+                    2 * sizeof bads / sizeof bads[0]);
 }
 
 /* 64 KiB at a time, for ever: no line, no reply, no end. */
@@ -321,7 +325,7 @@ static void an_answer_without_an_end_is_cut_off(void **state)
         struct fake fake;
         struct got got;
 
-        rig_open_to_fake(&rig, &fake);
+        rig_open_to_fake(&rig, &fake, 100, 0);
         UNTIL(&rig, is_missing(&rig));
         fake.to_get = begins[i];
         fake.drip = true;
@@ -347,7 +351,7 @@ static void redirections_in_a_circle_end(void **state)
         char text[64];
         struct got got;
 
-        rig_open_to_fake(&rig, &fake);
+        rig_open_to_fake(&rig, &fake, 10000, 0);
         UNTIL(&rig, is_missing(&rig));
         snprintf(text, sizeof text, "-%s 1 127.0.0.1:%d\r\n", kinds[i], fake.port);
         fake.to_get = text;
@@ -396,7 +400,7 @@ static void slot_maps_that_lie_are_survived(void **state)
         struct rig rig;
         struct fake fake;
 
-        rig_open_to_fake(&rig, &fake);
+        rig_open_to_fake(&rig, &fake, 100, 0);
         fake.to_slots = maps[i];
         UNTIL(&rig, ready_of(&rig) > 0);
         for (unsigned n = 0; n < 20; n++)
@@ -414,31 +418,16 @@ static void pings_keep_idle_connections_and_find_dead_ones(void **state)
     (void)state;
     struct rig rig;
     struct fake fake;
-    char url[64];
 
-    *(&rig) = (struct rig){0};
-    assert_int_equal(uv_loop_init(&rig.loop), 0);
-    assert_int_equal(uv_timer_init(&rig.loop, &rig.tick), 0);
-    assert_int_equal(uv_timer_start(&rig.tick, on_tick, 5, 5), 0);
-    fake_listen(&fake, &rig.loop);
-    snprintf(url, sizeof url, "redis://127.0.0.1:%d", fake.port);
-    assert_int_equal(
-        cacher_redis_open(&rig.loop,
-                          &(struct cacher_redis_options){.url = url,
-                                                         .connections = 1,
-                                                         .ping_ms = 20,
-                                                         .timeout_ms = 100,
-                                                         .connect_timeout_ms = 1000},
-                          &rig.tier),
-        0);
-    UNTIL(&rig, ready_of(&rig) == 1);
+    rig_open_to_fake(&rig, &fake, 2000, 20);
+    UNTIL(&rig, ready_of(&rig) == 2);
     unsigned before = fake.commands;
     UNTIL(&rig, fake.commands >= before + 5);
-    assert_int_equal(counters_of(&rig)->connects, 1);
+    assert_int_equal(counters_of(&rig)->connects, 2);
     fake.to_all = ""; /* silence */
     UNTIL(&rig, counters_of(&rig)->breaker == BREAKER_OPEN);
     set_good(&fake);
-    UNTIL(&rig, ready_of(&rig) == 1);
+    UNTIL(&rig, ready_of(&rig) == 2);
     rig_close_with_fake(&rig, &fake);
 }
 
