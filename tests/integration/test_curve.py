@@ -181,8 +181,8 @@ def test_a_service_that_is_allowed_later_gets_in_by_itself(mesh, keys):
     mesh.command("status")
 
 
-def failed_of(status):
-    return status["counters"]["handshakes_failed_total"]["why"].get("auth", 0)
+def failed_of(status, why="auth"):
+    return status["counters"]["handshakes_failed_total"]["why"].get(why, 0)
 
 
 def test_a_broken_list_leaves_the_old_one_in_force(mesh, keys):
@@ -276,6 +276,38 @@ def test_keygen_makes_a_pair_and_never_overwrites_one(tmp_path):
             assert not absent.exists()
             (tmp_path / "aside").rename(absent)
     assert (secret.read_bytes(), public.read_bytes()) == before
+
+
+def test_older_and_other_protocols_get_past_no_keys(mesh, keys):
+    """ZMTP 1.0 and 2.0 have no keys to show; NULL and PLAIN are other mechanisms."""
+    mesh.start(services=["broker"], broker=keys.broker_options)
+    mesh.command("status")
+    address, port = keys.front.removeprefix("tcp://").rsplit(":", 1)
+    signature = b"\xff" + bytes(8) + b"\x7f"
+    frame = siftmesh.HEADER.pack(b"SMP1", 1, HELLO, 0, 0, 1, 0, 0, bytes(16), 0, bytes(16), 0)
+    ready = b"\x04\x1a\x05READY\x0bSocket-Type\0\0\0\x06DEALER"
+    attacks = [
+        b"\x01\0" + bytes([len(frame) + 1, 1]) + frame + b"\x01\0",  # 1.0: id, HELLO, body
+        signature + b"\x01\x05\0\0" + b"\x01" + bytes([len(frame)]) + frame + b"\0\0",
+        signature + b"\x03\0" + b"NULL".ljust(20, b"\0") + bytes(32) + ready,
+        signature + b"\x03\0" + b"PLAIN".ljust(20, b"\0") + bytes(32) + ready,
+        signature + b"\x03\0" + b"CURVE".ljust(20, b"\0") + bytes(32) + ready,
+        signature + b"\x03\0" + b"CURVE".ljust(20, b"\0") + bytes(32) + b"\x04\xc8\x05HELLO"
+        + os.urandom(194),
+        os.urandom(4000),
+    ]
+    for attack in attacks:
+        with socket.create_connection((address, int(port)), timeout=30) as s:
+            s.sendall(attack)
+            try:
+                while s.recv(4096):  # its greeting, then the end
+                    pass
+            except ConnectionResetError:
+                pass
+    status = mesh.status()
+    assert len(status["clients"]) <= 2  # commands
+    assert status["counters"]["connections_ended_total"] >= len(attacks)
+    assert failed_of(status, "protocol") >= 3
 
 
 def test_handshakes_do_not_hold_up_a_stop(mesh, keys):
