@@ -191,6 +191,26 @@ def test_two_cachers_share_a_redis(mesh, redis):
     assert computed(mesh) == len(seeds) + 1
 
 
+def test_two_cachers_grant_one_lease_for_a_key(mesh):
+    mesh.start(services=["broker", "cacher"])
+    mesh.start_one("cacher")
+    until(lambda: mesh.command("status", check=False).returncode == 0 and
+          len([w for w in mesh.status()["workers"] if w["service"] == "cache"]) == 2,
+          "two cachers")
+    with mesh_client(mesh) as holder, mesh_client(mesh) as other:
+        for number in range(12):  # of which each cacher has some
+            key, value = blob(number, count=10)
+            ask = {"service": "cache", "method": "get", "key": key}
+            status, body, _ = holder._submit(ask, b"", 20 * SLOWNESS)
+            assert status == siftmesh.MISS and body["lease"] > 0
+            waiting = other._send(siftmesh.SUBMIT, other._new_id(), ask, budget_ms=9000)
+            put = {"service": "cache", "method": "put", "key": key, "lease": body["lease"]}
+            assert holder._submit(put, value, 20 * SLOWNESS)[0] == siftmesh.OK
+            _, status, body, payload = other._answer(waiting, (siftmesh.FINAL,), 20 * SLOWNESS)
+            assert (status, payload) == (siftmesh.OK, value)
+            assert body["cache"] in ("coalesced", "hit")
+
+
 def test_a_purge_takes_our_keys_and_nobody_elses(mesh, redis):
     for i in range(50):
         redis.command("set", f"other:{i}", "theirs")

@@ -129,8 +129,8 @@ def test_up_is_ready_restarts_what_dies_and_stops(tmp_path):
     runtime = tmp_path / "r"
     up = subprocess.Popen(
         [BIN / "siftmesh", "up", "--runtime-dir", runtime, "--listen", "127.0.0.1:0",
-         "--monitor-listen", "127.0.0.1:0", "--slots", "1"], stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT, start_new_session=True)
+         "--monitor-listen", "127.0.0.1:0", "--slots", "1", "--store", "none"],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
     lines = []
 
     def read_until(word):
@@ -161,7 +161,8 @@ def test_up_says_why_a_service_does_not_start(tmp_path, shared_mesh):
     taken = shared_mesh.port()
     done = subprocess.run(
         [BIN / "siftmesh", "up", "--runtime-dir", tmp_path / "r", "--listen",
-         f"127.0.0.1:{taken}", "--monitor-listen", "127.0.0.1:0"], capture_output=True,
+         f"127.0.0.1:{taken}", "--monitor-listen", "127.0.0.1:0", "--store", "none"],
+        capture_output=True,
         text=True, timeout=120)
     assert done.returncode == os.EX_UNAVAILABLE
     assert "gateway did not start" in done.stderr and str(taken) in done.stderr
