@@ -65,6 +65,20 @@ def start_mesh(folder, name, cacher):
     return mesh
 
 
+COUNTERS = {"memory": "memory_hits_total", "Redis": "redis_hits_total",
+            "SQLite": "store_hits_total", "PostgreSQL": "store_hits_total"}
+
+
+def check_tier(mesh, name, at_least):
+    """That the hits came from where the table says; the cacher tells once a second."""
+    def counted():
+        if name == "hot cache":
+            return mesh.counter("gateway", "siftmesh_gateway_hot_hits_total") >= at_least
+        stats = [w["stats"] for w in mesh.status()["workers"] if w["service"] == "cache"]
+        return stats[0][COUNTERS[name]] >= at_least
+    until(counted, f"{name} counted its hits", 10)
+
+
 def known_by(server, picture):
     """Asks until the answer is a hit; its bytes."""
     def ask():
@@ -91,6 +105,8 @@ def measure_tiers(meshes, folder, picture_path, options, children):
                                              options.seconds))
                 print(f"  {size} round {number + 1}/{options.rounds} {server.name:22}"
                       f"{runs[server.name][-1]['rate']:10.1f}/s", file=sys.stderr)
+        for name, mesh in meshes.items():
+            check_tier(mesh, name, options.rounds * options.seconds)
         table[size] = {name: {"bytes": bytes_by_name[name],
                               **{key: statistics.median(r[key] for r in all_runs)
                                  for key in ("rate", "p50_ms", "p99_ms", "bad")}}
