@@ -62,7 +62,7 @@ struct store_job {
     void *arg;
     struct store_cursor from; /* asked with */
     uint64_t now_s;           /* Unix time */
-    bool retried;             /* the home's */
+    unsigned tries;           /* of those after the first, so far */
 
     /* How it ended: 0, or -EAGAIN (others were in the way: try again), -ENOSPC, -EINVAL
      * (this will never be taken), -ETIMEDOUT, -ECANCELED (closing), -EPROTO (schema),

@@ -199,6 +199,7 @@ void cacher_store_pg_is_up(struct pg_link *link)
         pg->connects++;
     link->checked = link->lives; /* or it would be asked again at once */
     link->lives = true;
+    pg->failures = 0;
     link->suspect = false;
     link->state = PG_IDLE;
     link->idle_us = now_us();
@@ -210,8 +211,9 @@ void cacher_store_pg_is_up(struct pg_link *link)
 /* Reading can be asked again. Of the rest the core knows better. */
 static bool may_retry(const struct pg_link *link, const struct store_job *job)
 {
-    return (job->kind == STORE_GET || job->kind == STORE_RECENT) && !job->retried &&
-           link->lives && link->err != -ETIMEDOUT && !link->pg->closing;
+    return (job->kind == STORE_GET || job->kind == STORE_RECENT) &&
+           job->tries < PG_TRIES && link->lives && link->err != -ETIMEDOUT &&
+           !link->pg->closing;
 }
 
 void cacher_store_pg_is_down(struct pg_link *link)
@@ -229,15 +231,18 @@ void cacher_store_pg_is_down(struct pg_link *link)
         other->suspect = true;
     if (retry) {
         pg->retries++;
-        job->retried = true;
+        job->tries++;
         cacher_store_job_drop_rows(job);
         put_first(pg, job);
     } else if (job != NULL) {
         cacher_store_job_error(job, why.err, why.error);
         job->done(job);
     }
-    /* Nothing works and nothing can be made: who waits need not wait for longer. */
-    if (!lived && count(pg).living == 0)
+    /* Nothing works and nothing can be made: who waits need not wait for longer. But one
+     * that was cut off once it was there may have met the end of another server. */
+    pg->failures += !lived;
+    if (!lived && count(pg).living == 0 &&
+        (why.err != -ECONNRESET || pg->failures > PG_TRIES))
         fail_waiting(pg, why.err, why.error);
     pump(pg);
 }

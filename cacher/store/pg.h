@@ -23,6 +23,7 @@
 #include "cacher/store/home.h"
 #include "runtime/log.h"
 
+#define PG_TRIES   3    /* more, for a read or a connection whose server ended them */
 #define PG_SCHEMA  1    /* the version that this program makes */
 #define PG_PING_MS 1000 /* an answer to SELECT 1 takes at most */
 #define PG_HEAVY_BYTES                                                                   \
@@ -99,7 +100,8 @@ struct pg {
     struct pg_link *keeper; /* holds the lock of retention; in no other use */
     struct store_job *waiting, **waiting_end;
     unsigned waiting_count;
-    uv_timer_t timer; /* of the one that waits for longest */
+    unsigned failures; /* of connecting, in a row */
+    uv_timer_t timer;  /* of the one that waits for longest */
     uint64_t connects, disconnects, retries, wait_max_us;
     int server_version;
 

@@ -116,8 +116,8 @@ static void on_purged(struct store_job *job)
 {
     struct cacher_store *store = job->owner;
 
-    if (job->err == -EAGAIN && !job->retried && !store->closing) {
-        job->retried = true;
+    if (job->err == -EAGAIN && job->tries == 0 && !store->closing) {
+        job->tries = 1;
         job->err = 0;
         cacher_store_submit(store, job);
         return;
