@@ -86,7 +86,7 @@ def test_shell_scripts_pass_shellcheck(root):
 PREFIXES = {
     "smproto": ("proto_",), "smruntime": None, "smvision": ("vision_",),
     "smdecode": ("decode_",), "smextractor": ("extractor_",), "smbroker": ("broker_",),
-    "smcacher": ("cacher_",), "smgateway": ("gateway_",), "smmonitor": ("monitor_",),
+    "smcacher": ("cacher_",), "smstore": ("cacher_store_",), "smgateway": ("gateway_",), "smmonitor": ("monitor_",),
     "smclient": ("siftmesh_",), "smredis": ("redis_", "cacher_redis_"),
 }
 RUNTIME_MODULES = ("curve_", "drain_", "endpoint_", "handshake_", "hotcache_", "http_", "log_",

@@ -2,6 +2,8 @@
 #include "tests/unit/cacher/store/contract.h"
 #include "tests/unit/cacher/store/server.h"
 
+#include <sys/mount.h>
+
 static char url_text[200];
 static const char *const url = url_text;
 
@@ -457,6 +459,52 @@ static void a_full_disk_stops_writing_not_reading(void **state)
     close_it(store);
 }
 
+/* The same with a disk that is really full. */
+static void a_full_tablespace_loses_nothing_acknowledged(void **state)
+{
+    (void)state;
+    struct cacher_store_options options = quick_options();
+    options.store_batch_records_max = 5;
+    options.store_queue_records_max = 50;
+    char disk[100], text[200];
+    unsigned number = 0;
+    snprintf(disk, sizeof disk, "%s/disk", server_folder);
+    assert_int_equal(mkdir(disk, 0700), 0);
+    if (mount("tmpfs", disk, "tmpfs", 0, "size=8m") != 0) {
+        print_message("skipped: no right to mount a small disk\n");
+        skip();
+    }
+    assert_int_equal(chown(disk, server_user, server_group), 0);
+    snprintf(text, sizeof text, "CREATE TABLESPACE small LOCATION '%s'", disk);
+    sql(text);
+    struct cacher_store *store = open_with(url, &options);
+    put_many(store, number++, 1);
+    sql("ALTER TABLE siftmesh.results SET TABLESPACE small");
+
+    while (counters(store)->queued_puts < 50 || store->writes.state != BREAKER_OPEN) {
+        if (counters(store)->queued_puts < 50)
+            assert_int_equal(
+                put(store, &(struct given){.number = number++, .payload_bytes = 50000}),
+                0);
+        uv_run(&loop, UV_RUN_NOWAIT);
+        assert_true(number < 1000);
+    }
+    assert_true(last_error_has(store, "No space left on device"));
+    uint64_t acknowledged = counters(store)->puts;
+    assert_in_range(acknowledged, 20, 200);
+    for (unsigned i = 0; i < acknowledged; i++)
+        assert_true(has(store, i));
+    assert_int_equal(mount("tmpfs", disk, "tmpfs", MS_REMOUNT, "size=64m"), 0);
+    WAIT(counters(store)->queued_puts == 0);
+    assert_int_equal(counters(store)->puts, number);
+    for (unsigned i = 0; i < number; i++)
+        assert_true(has(store, i));
+    close_it(store);
+    empty();
+    sql("DROP TABLESPACE small");
+    assert_int_equal(umount(disk), 0);
+}
+
 static void retention_moves_when_its_session_is_terminated(void **state)
 {
     (void)state;
@@ -511,6 +559,7 @@ int main(void)
         CONTRACT(a_restart_under_writes_loses_nothing_acknowledged),
         CONTRACT(a_store_opened_while_the_server_is_away_waits_for_it),
         CONTRACT(a_full_disk_stops_writing_not_reading),
+        CONTRACT(a_full_tablespace_loses_nothing_acknowledged),
         CONTRACT(retention_moves_when_its_session_is_terminated),
     };
 
