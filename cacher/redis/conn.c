@@ -216,6 +216,7 @@ static void forget(struct redis_conn *conn, struct redis_sent *sent)
         conn->sent_tail = at;
     conn->sent_count--;
     conn->sent_bytes -= sent->bytes;
+    conn->put_bytes -= sent->put_bytes;
     free(sent);
 }
 
@@ -252,6 +253,7 @@ static struct redis_sent *remember(struct redis_conn *conn, struct redis_op *op)
     sent->conn = conn;
     sent->op = op;
     sent->bytes = op != NULL ? op->bytes : 0;
+    sent->put_bytes = op != NULL && op->put ? op->bytes : 0;
     sent->at_us = redis_now_us();
     if (conn->sent == NULL) {
         conn->sent_tail = &conn->sent;
@@ -261,6 +263,7 @@ static struct redis_sent *remember(struct redis_conn *conn, struct redis_op *op)
     conn->sent_tail = &sent->next;
     conn->sent_count++;
     conn->sent_bytes += sent->bytes;
+    conn->put_bytes += sent->put_bytes;
     return sent;
 }
 

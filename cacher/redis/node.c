@@ -82,8 +82,9 @@ static struct redis_conn *idlest(struct redis_node *node, const struct redis_op 
     for (unsigned i = 0; i < node->tier->options.connections; i++) {
         struct redis_conn *conn = &node->conns[i];
         size_t bytes = conn->sent_bytes + (size_t)conn->sent_count * COMMAND_BYTES;
-        bool room =
-            !op->put || conn->sent == NULL || bytes + op->bytes <= REDIS_PIPELINE_BYTES;
+        /* Gets take no room from puts: there may always be some under way. */
+        bool room = !op->put || conn->put_bytes == 0 ||
+                    conn->put_bytes + op->bytes <= REDIS_PIPELINE_BYTES;
         if (conn->state == REDIS_CONN_READY && room && bytes < best_bytes) {
             best = conn;
             best_bytes = bytes;

@@ -95,7 +95,7 @@ struct redis_sent {
     struct redis_conn *conn;
     struct redis_op *op; /* NULL: a ping, or its operation waits no longer */
     unsigned left;       /* replies */
-    size_t bytes;
+    size_t bytes, put_bytes;
     uint64_t at_us;
 };
 
@@ -136,7 +136,7 @@ struct redis_conn {
     unsigned pause_ms;           /* before the next connect, should this one fail */
     struct redis_sent *sent, **sent_tail;
     unsigned sent_count;
-    size_t sent_bytes;
+    size_t sent_bytes, put_bytes; /* put_bytes: those of puts among them */
     uint64_t moved_us; /* when something was answered or began to be waited for */
     size_t unwritten;  /* when it was last looked at */
     bool failed;       /* by us: it did not answer, or not well */

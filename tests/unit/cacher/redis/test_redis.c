@@ -135,6 +135,43 @@ static void many_are_pipelined_and_each_ends_once(void **state)
     rig_close(&rig, 1000);
 }
 
+struct busy {
+    struct rig *rig;
+    unsigned under_way;
+    bool stop;
+};
+
+static void get_again(enum cacher_found found, const struct cacher_record *record,
+                      void *arg)
+{
+    struct busy *busy = arg;
+
+    (void)record;
+    assert_int_not_equal(found, CACHER_FAILED);
+    if (busy->stop ||
+        busy->rig->tier->class->get(busy->rig->tier, key_of(1), get_again, busy) < 0)
+        busy->under_way--;
+}
+
+static void gets_without_a_pause_do_not_hold_puts_back(void **state)
+{
+    (void)state;
+    struct rig rig;
+
+    rig_open_to(&rig, &server);
+    put_all(&rig, 1, 2, 1000, "");
+    struct busy busy = {.rig = &rig, .under_way = 1000};
+    for (unsigned i = 0; i < 1000; i++)
+        assert_int_equal(rig.tier->class->get(rig.tier, key_of(1), get_again, &busy), 0);
+    put_all(&rig, 2, 100, 100000, "t");
+    put_all(&rig, 100, 101, 3000000, "t"); /* above the pipeline's bound */
+    assert_int_equal(busy.under_way, 1000);
+    assert_int_equal(counters_of(&rig)->puts_lost, 0);
+    busy.stop = true;
+    UNTIL(&rig, busy.under_way == 0);
+    rig_close(&rig, 1000);
+}
+
 static void what_is_above_a_bound_is_refused(void **state)
 {
     (void)state;
@@ -478,6 +515,7 @@ int main(void)
         cmocka_unit_test_setup(sizes_from_none_to_the_bound_come_back_whole, flush),
         cmocka_unit_test_setup(damaged_values_are_misses_and_counted, flush),
         cmocka_unit_test_setup(many_are_pipelined_and_each_ends_once, flush),
+        cmocka_unit_test_setup(gets_without_a_pause_do_not_hold_puts_back, flush),
         cmocka_unit_test_setup(what_is_above_a_bound_is_refused, flush),
         cmocka_unit_test_setup(tags_are_sorted_sets_that_end_by_themselves, flush),
         cmocka_unit_test_setup(a_purge_of_all_leaves_what_is_not_ours, flush),
