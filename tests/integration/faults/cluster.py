@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 import threading
 import time
 from pathlib import Path
@@ -102,6 +103,15 @@ class Cluster(Mesh):
             self.start_one(kill.name)
             kill.back = time.monotonic()
         return kills
+
+    def hang(self, name, seconds):
+        """SIGSTOP for so long: connected, silent, and then suddenly back."""
+        process = self.processes[name]
+        process.signal(signal.SIGSTOP)
+        try:
+            time.sleep(seconds)  # the length of the harm, not a wait for the mesh
+        finally:
+            process.signal(signal.SIGCONT)
 
     def is_whole(self):
         """Every gateway answers, and the broker knows all of today's processes."""

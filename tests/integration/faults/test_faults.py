@@ -24,6 +24,7 @@ SECONDS = float(os.environ.get("SIFTMESH_FAULT_SECONDS", "9"))
 SEED = int(os.environ.get("SIFTMESH_FAULT_SEED", "1"))
 NAMES = ("broker", "cacher", "extractor", "monitor", "gateway", "gateway2")
 MANY = 30     # requests that end between two deaths
+HANG_S = 4.0  # more than three heartbeats: sessions end
 GENTLE = 0.3  # of the capacity: nothing waits long, so nothing may end but well
 
 
@@ -113,6 +114,24 @@ def test_a_broker_restarted_again_and_again_is_noticed_by_its_epoch(cluster, boo
     # The workers came back by themselves, with the slots that they had.
     assert cluster.processes["extractor"].pid == workers
     assert set(cluster.slot_pids()) == slots
+
+
+@pytest.mark.parametrize("name", [
+    # In `./dev test` those that hold requests.
+    name for name in NAMES if SECONDS > 30 or name in ("broker", "cacher", "gateway2")])
+def test_a_process_that_hangs_beyond_its_heartbeats_costs_no_request(cluster, book, name):
+    cluster.start()
+    rate = GENTLE * storm.capacity(cluster, book, SEED, 1.0)
+
+    def hang(ledger):
+        storm.wait_for_ends(ledger, MANY)
+        cluster.hang(name, HANG_S)
+        cluster.wait_whole()
+        storm.wait_for_ends(ledger, MANY)
+    ledger = storm.run(cluster, book, SEED, rate, 300, hang)
+    say(f"{name} hung", ledger, cluster)
+    storm.judge(cluster, ledger)
+    assert not cluster.kills
 
 
 @pytest.mark.parametrize("times", [1, 3, 10])
