@@ -310,8 +310,9 @@ void http_server_close(struct http_server *server)
     server->drained = NULL;
     server->ready = NULL;
     server->ready_end = &server->ready;
-    for (struct http_connection *conn = server->connections; conn != NULL;
-         conn = conn->next) {
+    for (struct http_connection *conn = server->connections, *next; conn != NULL;
+         conn = next) {
+        next = conn->next;
         http_conn_close(conn);
         http_conn_abandon(conn);
     }

@@ -122,6 +122,7 @@ void http_conn_abandon(struct http_connection *conn)
     http_write_release(conn);
     conn->queued = false;
     end_request(conn);
+    free_if_done(conn); /* its handle may be closed already */
 }
 
 /* ---- refusals ------------------------------------------------------------------- */

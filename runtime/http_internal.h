@@ -225,7 +225,8 @@ void http_conn_start(struct http_connection *conn);
 void http_conn_refuse(struct http_connection *conn, const struct http_refusal *why);
 /* Close now. A request without an answer is told that its client is gone. */
 void http_conn_close(struct http_connection *conn);
-/* End the request in hand whether it was answered or not; the server is closing. */
+/* End the request in hand whether it was answered or not; the server is closing. May free
+ * the connection. */
 void http_conn_abandon(struct http_connection *conn);
 /* The answer may be written: end its request, go on with what was kept. May free it. */
 void http_conn_resume(struct http_connection *conn);
