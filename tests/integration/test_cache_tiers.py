@@ -506,3 +506,18 @@ def test_the_plan_says_what_redis_needs(mesh):
     assert plan["sample"]["keys"] == 4 and plan["sample"]["rate"] == 1
     assert abs(plan["curve"][-1]["hit_ratio"] - 8 / 12) < 0.01
     assert abs(plan["memory"]["hit_ratio"] - 8 / 12) < 0.1
+
+
+def test_a_cacher_ends_in_time_while_redis_hangs(mesh, redis):
+    mesh.start(gateway=COLD, cacher={"redis": redis.url, "redis_timeout_ms": 20000,
+                                     "flush_ms": 300})
+    post(mesh, 480)
+    until(lambda: len(keys(redis)) == 1, "Redis is connected")
+    stopped(redis)
+    with mesh_client(mesh) as client:
+        ask = {"service": "cache", "method": "get", "key": hashlib.sha256(b"x").digest()}
+        client._send(siftmesh.SUBMIT, client._new_id(), ask, budget_ms=30000)
+        until(lambda: own_stats(mesh).get("looks_now") == 1, "a look-up waits for it")
+        cacher = mesh.processes["cacher"]
+        cacher.signal(signal.SIGTERM)
+        assert cacher.wait(10) == 0
