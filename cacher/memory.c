@@ -132,11 +132,23 @@ static bool survives(const uint8_t *key, size_t key_bytes,
     return purging->filter->dry_run;
 }
 
+static uint64_t purge_key(struct cacher_memory *memory, const uint8_t *key)
+{
+    uint64_t matched = hotcache_remove(memory->results, key, PROTO_DIGEST_BYTES);
+
+    matched += hotcache_remove(memory->refusals, key, PROTO_DIGEST_BYTES);
+    memory->counters.purged += matched;
+    return matched;
+}
+
 uint64_t cacher_memory_purge(struct cacher_memory *memory,
                              const struct cacher_filter *filter)
 {
     struct purging purging = {.filter = filter};
     bool whole = filter->kind == CACHER_FILTER_ALL && !filter->dry_run;
+
+    if (filter->kind == CACHER_FILTER_KEY && !filter->dry_run)
+        return purge_key(memory, filter->key);
 
     hotcache_each(memory->results, survives, &purging);
     purging.refusals = true;

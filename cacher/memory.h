@@ -2,10 +2,10 @@
  * memory.h - the first tier: results and refusals in this process.
  *
  * Two hot caches (runtime/hotcache.h): results, weighed in bytes with all they cost, and
- * the refusals of inputs, small and short-lived. Purges look at every entry, some 30 ns
- * each. Under pressure results go by what computing them took for each of their bytes,
- * least first, and the pages they were on go back to the system. One thread; time is an
- * argument.
+ * the refusals of inputs, small and short-lived. Purges but those of one key look at
+ * every entry, some 30 ns each. Under pressure results go by what computing them took for
+ * each of their bytes, least first, and the pages they were on go back to the system. One
+ * thread; time is an argument.
  */
 #ifndef CACHER_MEMORY_H
 #define CACHER_MEMORY_H
