@@ -521,3 +521,18 @@ def test_a_cacher_ends_in_time_while_redis_hangs(mesh, redis):
         cacher = mesh.processes["cacher"]
         cacher.signal(signal.SIGTERM)
         assert cacher.wait(10) == 0
+
+
+def test_hits_of_the_store_go_on_while_redis_hangs(mesh, redis, tmp_path):
+    mesh.start(gateway=COLD, cacher={"redis": redis.url,
+                                     "store": f"sqlite://{tmp_path}/results.db"})
+    bodies = [post(mesh, seed).body for seed in range(490, 498)]
+    until(lambda: own_stats(mesh).get("store_puts_total") == 8, "all are stored")
+    stopped(redis)
+    restart(mesh)  # memory is empty, and Redis was never heard of
+    again = [post(mesh, seed) for seed in range(490, 498)]
+    assert [a.body for a in again] == bodies
+    assert [a.cache for a in again] == ["hit"] * 8
+    assert post(mesh, 498).cache == "miss"
+    until(lambda: own_stats(mesh)["store_hits_total"] == 8, "the store had them")
+    assert own_stats(mesh)["redis_hits_total"] == 0
