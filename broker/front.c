@@ -1,6 +1,6 @@
 /* Messages of clients, one function a verb. docs/PROTOCOL.md section 3. */
 #include "broker/broker.h"
-#include "proto/tags.h"
+#include "proto/purge.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -196,24 +196,6 @@ static void on_stats(struct broker *broker, struct broker_peer *peer,
     zmq_msg_close(&payload);
 }
 
-/* NULL, or why the body is no purge: a static sentence. */
-static const char *check_purge(const struct proto_purge *purge)
-{
-    bool key = purge->key_bytes != 0, prefix = purge->prefix[0] != '\0';
-    bool tag = purge->tag[0] != '\0', older = purge->older_s != 0;
-
-    if (key && purge->key_bytes != sizeof purge->key)
-        return "a key has 32 bytes";
-    if (key + prefix + tag + older > 1)
-        return "a purge names one of key, prefix, tag and older_s, or none";
-    if (purge->prefix[strspn(purge->prefix, "0123456789abcdef")] != '\0')
-        return "a prefix is of lower-case hexadecimal digits";
-    return proto_tags_check(purge->tag, strlen(purge->tag)) == NULL &&
-                   strchr(purge->tag, ',') == NULL
-               ? NULL
-               : "a tag has up to 63 of A-Z a-z 0-9 . _ : -";
-}
-
 static void publish_purge(struct broker *broker, const struct proto_purge *purge)
 {
     char key[2 * sizeof purge->key + 1];
@@ -247,7 +229,7 @@ static void on_purge(struct broker *broker, struct broker_peer *peer,
                      struct mesh_msg *msg, void *body)
 {
     const struct proto_purge *purge = body;
-    const char *wrong = check_purge(purge);
+    const char *wrong = proto_purge_check(purge);
 
     if (wrong != NULL) {
         broker_refuse(broker, broker->front, msg, PROTO_STATUS_BAD_REQUEST, wrong);

@@ -10,6 +10,7 @@
  * now. A result is in several tiers; what is said in all is what the fullest one had.
  */
 #include "cacher/state.h"
+#include "proto/purge.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -110,15 +111,10 @@ const char *cacher_errand_filter(const struct proto_purge *purge,
     bool tag = purge->tag[0] != '\0', older = purge->older_s != 0;
     uint64_t now_s = cacher_wall_s();
 
-    if (key + prefix + tag + older > 1)
-        return "a purge names one of key, prefix, tag and older_s, or none";
-    if (key && purge->key_bytes != PROTO_DIGEST_BYTES)
-        return "a key has 32 bytes";
-    if (purge->prefix[strspn(purge->prefix, "0123456789abcdef")] != '\0')
-        return "a prefix is of lower-case hexadecimal digits";
-    if (strchr(purge->tag, ',') != NULL ||
-        proto_tags_check(purge->tag, strlen(purge->tag)) != NULL)
-        return "a tag has up to 63 of A-Z a-z 0-9 . _ : -";
+    const char *wrong = proto_purge_check(purge);
+
+    if (wrong != NULL)
+        return wrong;
     *out = (struct cacher_filter){
         .kind = key      ? CACHER_FILTER_KEY
                 : prefix ? CACHER_FILTER_PREFIX
