@@ -17,7 +17,6 @@ import time
 from dataclasses import dataclass, field
 
 PRIORITIES = ("high", "normal", "batch")
-LATE_S = 0.25  # a generator that is later than this is not open any more
 
 
 @dataclass

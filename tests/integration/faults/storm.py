@@ -8,7 +8,7 @@ import time
 from tests.harness.mesh import SLOWNESS, until
 from tests.harness.openload import HttpLane, Ledger, Mix, drive, one_request, schedule
 from tests.harness.openmesh import MeshLane
-from tests.integration.faults.cluster import BUDGET_S, Kill, Sampler  # noqa: F401
+from tests.integration.faults.cluster import BUDGET_S, Sampler
 
 DRAIN_S = BUDGET_S + 10.0  # beyond a request's own time: it must have ended long before
 CLIENTS = 12               # of the closed loop that measures capacity

@@ -6,7 +6,6 @@ faults 120` runs two minutes of it. SIFTMESH_FAULT_SEED chooses another run.
 """
 
 import itertools
-import json
 import os
 import signal
 import subprocess
@@ -18,7 +17,7 @@ import pytest
 from tests.harness.expected import LIGHT, MIXED, Book
 from tests.harness.mesh import BIN, SLOWNESS, free_port, until
 from tests.integration.faults import storm
-from tests.integration.faults.cluster import Cluster, children
+from tests.integration.faults.cluster import Cluster, Kill, children
 
 SECONDS = float(os.environ.get("SIFTMESH_FAULT_SECONDS", "9"))
 SEED = int(os.environ.get("SIFTMESH_FAULT_SEED", "1"))
@@ -178,7 +177,7 @@ class Supervised(Cluster):
         return None
 
     def kill_supervised(self, name):
-        kill = storm.Kill(name)
+        kill = Kill(name)
         self.kills.append(kill)
         pid = self.pid_of(name)
         os.kill(pid, signal.SIGKILL)
