@@ -4,8 +4,6 @@ import os
 import shutil
 import subprocess
 
-import pytest
-
 
 def command(mode, url, key, connections, seconds):
     """`key`: of a result larger than what a socket's buffers hold, for the slow reader."""
@@ -20,6 +18,10 @@ def command(mode, url, key, connections, seconds):
     }[mode]
 
 
+def installed():
+    return shutil.which("slowhttptest") is not None
+
+
 MODES = ("slowloris", "slow body", "slow read")
 
 
@@ -27,8 +29,6 @@ class Attack:
     """Runs until `seconds` are over, its last connection is closed, or stop()."""
 
     def __init__(self, *arguments):
-        if not shutil.which("slowhttptest"):
-            pytest.skip("slowhttptest is not installed")
         environment = {**os.environ, "TERM": "dumb"}
         self.process = subprocess.Popen(
             command(*arguments), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,

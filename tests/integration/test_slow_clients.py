@@ -8,7 +8,9 @@ import pytest
 
 from tests.harness.mesh import SLOWNESS, Answer, until
 from tests.harness.scenes import encoded
-from tests.harness.slow import MODES, Attack
+from tests.harness.slow import MODES, Attack, installed
+
+pytestmark = pytest.mark.skipif(not installed(), reason="slowhttptest is not installed")
 
 CONNECTIONS = 200
 # Totals of a second, which bytes hardly extend.
