@@ -313,6 +313,7 @@ def test_under_pressure_memory_goes_back_to_the_system_and_comes_again(mesh):
                cacher={"memory_bytes_max": bound, "restore_ms": 300})
     until(lambda: mesh.command("status", check=False).returncode == 0, "the broker is up")
     cacher = mesh.processes["cacher"].pid
+    instrumented = SLOWNESS != 1  # a sanitizer keeps what was freed for a while
 
     def stats():
         return own_stats(mesh)
@@ -328,14 +329,14 @@ def test_under_pressure_memory_goes_back_to_the_system_and_comes_again(mesh):
         assert full > 50 << 20
         say_level(client, "forced")
         until(lambda: stats()["bytes_max"] == bound // 2, "half of the bound")
-        until(lambda: pss_bytes(cacher) < full - (24 << 20), "memory went back")
+        until(lambda: instrumented or pss_bytes(cacher) < full - (24 << 20), "memory went back")
         for number in range(0, 400, 4):  # what was dear to compute is there still
             status, _, _ = client._submit(
                 {"service": "cache", "method": "peek", "key": blob(number)[0]}, b"", 20)
             assert status == siftmesh.OK
         say_level(client, "critical")
         until(lambda: stats()["bytes"] <= bound // 10, "a tenth")
-        until(lambda: pss_bytes(cacher) < full - (48 << 20), "and more went back")
+        until(lambda: instrumented or pss_bytes(cacher) < full - (48 << 20), "and more went back")
         say_level(client, "normal")
         until(lambda: stats()["bytes_max"] == bound, "the whole bound again")
         say_level(client, "forced", ttl_ms=3000)
