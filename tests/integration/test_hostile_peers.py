@@ -542,7 +542,8 @@ def test_a_client_that_never_reads_is_kept_within_bounds(attacked):
             _, _, job, attempt, _ = worker.hear(JOB)
             worker.say(DONE, {}, bytes(1 << 20), request=job, attempt=attempt)
         until(lambda: counter(attacked, "messages_dropped") >= dropped + 100, "most are dropped")
-        assert resident(attacked) < before + 2 * UNSENT
+        # A sanitizer keeps what was freed for a while: there the count above has to do.
+        assert SLOWNESS != 1 or resident(attacked) < before + 2 * UNSENT
         attacked.load.goes_on()
         # Another client of the same worker gets its own.
         with Peer(attacked, "front").hello() as other:
