@@ -15,7 +15,8 @@ cv2.setNumThreads(1)  # two workers on two cores: threads would only get in the 
 app = FastAPI()
 cache = redis.Redis(port=int(os.environ["REDIS_PORT"]))
 LIMIT = int(os.environ.get("MAX_FEATURES", "0"))
-sift = cv2.SIFT_create(nfeatures=LIMIT)
+sift = cv2.SIFT_create(nfeatures=LIMIT,
+                       contrastThreshold=float(os.environ.get("CONTRAST", "0.04")))
 
 
 def extract(body):
