@@ -274,3 +274,30 @@ bool sim_rule_fits(const struct sim_shadow *shadow, const struct sim_record *rec
     uint64_t budget = shadow->limits.memory_budget;
     return budget == 0 || sim_rule_cost(shadow) + record->cost <= budget;
 }
+
+uint32_t sim_rule_workers_open(const struct sim_shadow *shadow, uint32_t service)
+{
+    uint32_t count = 0;
+
+    for (int i = 0; i < SIM_WORKERS; i++) {
+        const struct sim_worker *worker = &shadow->workers[i];
+        count += worker->open && !worker->leaving && worker->service == service;
+    }
+    return count;
+}
+
+bool sim_rule_could_take(const struct sim_shadow *shadow, uint32_t index,
+                         const struct sim_record *record)
+{
+    const struct sim_worker *worker = &shadow->workers[index];
+    struct broker_core_worker_view view;
+
+    if (!worker->open || worker->leaving || worker->service != record->service ||
+        worker->credit == 0 || (worker->doubted && worker->jobs > 0) ||
+        !broker_core_worker(shadow->core, index, &view))
+        return false;
+    if (worker->slots_max > 0 && worker->jobs + view.aborting >= worker->slots)
+        return false;
+    return worker->credit_bytes == 0 || worker->jobs == 0 ||
+           worker->bytes + record->bytes <= worker->credit_bytes;
+}

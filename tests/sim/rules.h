@@ -38,6 +38,11 @@ const struct sim_record *sim_rule_next(const struct sim_shadow *shadow, uint32_t
                                        bool high_only);
 uint32_t sim_rule_running(const struct sim_shadow *shadow, uint32_t service);
 uint32_t sim_rule_aborting(const struct sim_shadow *shadow, uint32_t service);
+/* Workers of a service that are not leaving. */
+uint32_t sim_rule_workers_open(const struct sim_shadow *shadow, uint32_t service);
+/* Whether a worker has credit, a slot and room for the request; targets aside. */
+bool sim_rule_could_take(const struct sim_shadow *shadow, uint32_t index,
+                         const struct sim_record *record);
 /* What the jobs at slots need; whether one needs more than all may; whether it fits now.
  */
 uint64_t sim_rule_cost(const struct sim_shadow *shadow);

@@ -163,6 +163,14 @@ static inline void ready(struct fixture *f, uint32_t worker, uint64_t credit,
     assert_int_equal(broker_core_ready(f->core, worker, credit, slots, f->now_us), 0);
 }
 
+/* The core with one client, and one worker of so many slots. */
+static inline void open_with_worker(struct fixture *f, uint64_t slots)
+{
+    open_core(f);
+    hello(f, 0);
+    enlist(f, 0, slots, slots);
+}
+
 static inline int start(struct fixture *f, const struct broker_core_action *job)
 {
     return broker_core_start(f->core, job->peer, &job->request, job->attempt, f->now_us);

@@ -7,9 +7,7 @@ static void an_accepted_request_ends_once_and_its_payload_is_released_once(void 
     struct fixture f;
     (void)state;
     prepare(&f);
-    open_core(&f);
-    hello(&f, 0);
-    enlist(&f, 0, 1, 1);
+    open_with_worker(&f, 1);
     ready(&f, 0, 1, 1);
     submit(&f, 5);
 
@@ -177,9 +175,7 @@ static void cancel_drops_a_waiting_request_and_aborts_a_running_one(void **state
     struct proto_id first = id_of(1), second = id_of(2);
     (void)state;
     prepare(&f);
-    open_core(&f);
-    hello(&f, 0);
-    enlist(&f, 0, 1, 1);
+    open_with_worker(&f, 1);
     ready(&f, 0, 1, 1);
     submit(&f, 1);
     submit(&f, 2);
@@ -228,9 +224,7 @@ static void a_draining_broker_refuses_and_finishes(void **state)
     struct fixture f;
     (void)state;
     prepare(&f);
-    open_core(&f);
-    hello(&f, 0);
-    enlist(&f, 0, 1, 1);
+    open_with_worker(&f, 1);
     ready(&f, 0, 1, 1);
     submit(&f, 1);
     submit(&f, 2);

@@ -1,7 +1,5 @@
 #include "core_fixture.h"
 
-#include <errno.h>
-
 static void higher_priorities_go_first_and_the_batch_lane_gets_its_share(void **state)
 {
     struct fixture f;
@@ -9,9 +7,7 @@ static void higher_priorities_go_first_and_the_batch_lane_gets_its_share(void **
     (void)state;
     prepare(&f);
     f.limits.batch_share = 5;
-    open_core(&f);
-    hello(&f, 0);
-    enlist(&f, 0, 1, 1);
+    open_with_worker(&f, 1);
     for (unsigned n = 0; n < 10; n++) {
         assert_int_equal(submit_as(&f, 0, 100 + n, BATCH, 1, 0), 0);
         assert_int_equal(submit_as(&f, 0, 200 + n, NORMAL, 1, 0), 0);
@@ -40,9 +36,7 @@ static void the_worker_with_most_credit_is_chosen_then_the_longest_unused(void *
     static const uint32_t want[] = {1, 1, 0, 1, 0, 1};
     (void)state;
     prepare(&f);
-    open_core(&f);
-    hello(&f, 0);
-    enlist(&f, 0, 4, 4);
+    open_with_worker(&f, 4);
     enlist(&f, 1, 4, 4);
     ready(&f, 0, 2, 4);
     ready(&f, 1, 4, 4);
@@ -58,9 +52,7 @@ static void who_lets_a_start_time_pass_is_the_last_choice_until_it_begins(void *
     struct fixture f;
     (void)state;
     prepare(&f);
-    open_core(&f);
-    hello(&f, 0);
-    enlist(&f, 0, 4, 4);
+    open_with_worker(&f, 4);
     ready(&f, 0, 4, 4);
     submit(&f, 0);
     pass(&f, f.limits.start_us); /* no START; it says READY all the same */
@@ -87,9 +79,7 @@ static void a_second_attempt_uses_the_same_worker_only_when_alone(void **state)
     struct fixture f;
     (void)state;
     prepare(&f);
-    open_core(&f);
-    hello(&f, 0);
-    enlist(&f, 0, 4, 4);
+    open_with_worker(&f, 4);
     ready(&f, 0, 4, 4);
     submit(&f, 1);
     const struct broker_core_action first = *nth(&f, BROKER_CORE_JOB, 0);
@@ -109,9 +99,7 @@ static void a_late_clock_lets_no_expired_job_through(void **state)
     struct fixture f;
     (void)state;
     prepare(&f);
-    open_core(&f);
-    hello(&f, 0);
-    enlist(&f, 0, 1, 1);
+    open_with_worker(&f, 1);
     assert_int_equal(submit_as(&f, 0, 1, NORMAL, 1, 1000), 0);
     assert_int_equal(submit_as(&f, 0, 2, NORMAL, 1, 9000), 0);
     f.now_us += SECOND; /* nobody called broker_core_tick() */
@@ -127,42 +115,13 @@ static void a_late_clock_lets_no_expired_job_through(void **state)
     close_core(&f);
 }
 
-static void retry_after_follows_the_rate_at_which_jobs_end(void **state)
-{
-    struct fixture f;
-    (void)state;
-    prepare(&f);
-    f.limits.lane_jobs = 10;
-    open_core(&f);
-    hello(&f, 0);
-    enlist(&f, 0, 1, 1);
-    for (unsigned n = 0; n < 40; n++) { /* one each 200 ms */
-        submit(&f, n);
-        ready(&f, 0, 1, 1);
-        const struct broker_core_action job = *nth(&f, BROKER_CORE_JOB, 0);
-        f.now_us += 200 * MS;
-        done(&f, &job);
-        stay_heard(&f);
-        clear(&f);
-    }
-    for (unsigned n = 0; n < 10; n++)
-        submit(&f, 100 + n);
-    clear(&f);
-    assert_int_not_equal(submit_as(&f, 0, 200, NORMAL, 1, 0), 0);
-    uint32_t ms = nth(&f, BROKER_CORE_REJECT, 0)->retry_after_ms;
-    assert_in_range(ms, 2000, 2400); /* ten wait, and this one */
-    close_core(&f);
-}
-
 static void an_overloaded_lane_is_served_from_its_other_end(void **state)
 {
     struct fixture f;
     (void)state;
     prepare(&f);
     f.limits.newest_first_percent = 50;
-    open_core(&f);
-    hello(&f, 0);
-    enlist(&f, 0, 1, 1);
+    open_with_worker(&f, 1);
     for (unsigned n = 1; n <= 4; n++)
         assert_int_equal(submit_as(&f, 0, n, NORMAL, 1, 10000), 0);
     live(&f, 5 * SECOND); /* exactly half of the time: not yet */
@@ -192,9 +151,7 @@ static void a_hundred_percent_keeps_the_order_of_arrival(void **state)
     (void)state;
     prepare(&f);
     f.limits.newest_first_percent = 100;
-    open_core(&f);
-    hello(&f, 0);
-    enlist(&f, 0, 1, 1);
+    open_with_worker(&f, 1);
     for (unsigned n = 1; n <= 3; n++)
         assert_int_equal(submit_as(&f, 0, n, NORMAL, 1, 4000), 0);
     live(&f, 4 * SECOND - 1);
@@ -210,9 +167,7 @@ static void the_batch_lane_gets_its_share_under_overload_too(void **state)
     (void)state;
     prepare(&f);
     f.limits.batch_share = 4;
-    open_core(&f);
-    hello(&f, 0);
-    enlist(&f, 0, 1, 1);
+    open_with_worker(&f, 1);
     for (unsigned n = 0; n < 20; n++) {
         assert_int_equal(submit_as(&f, 0, 100 + n, BATCH, 1, 8000), 0);
         assert_int_equal(submit_as(&f, 0, 200 + n, HIGH, 1, 8000), 0);
@@ -235,9 +190,7 @@ static unsigned sent_before_high(struct fixture *f, uint64_t slots, uint32_t hig
 {
     prepare(f);
     f->limits.high_slots = high_slots;
-    open_core(f);
-    hello(f, 0);
-    enlist(f, 0, slots, slots);
+    open_with_worker(f, slots);
     /* One high request has come and gone. */
     assert_int_equal(submit_as(f, 0, 99, HIGH, 1, 0), 0);
     ready(f, 0, slots, slots);
@@ -271,9 +224,7 @@ a_kept_place_is_for_all_when_no_high_request_has_come_for_a_while(void **state)
     (void)state;
     prepare(&f);
     f.limits.start_us = f.limits.lease_us = f.limits.job_us = 60 * SECOND;
-    open_core(&f);
-    hello(&f, 0);
-    enlist(&f, 0, 3, 3);
+    open_with_worker(&f, 3);
     assert_int_equal(submit_as(&f, 0, 99, HIGH, 1, 0), 0);
     ready(&f, 0, 3, 3);
     done(&f, nth(&f, BROKER_CORE_JOB, 0));
@@ -302,234 +253,6 @@ static void a_third_of_the_target_is_kept_at_most(void **state)
     assert_int_equal(sent_before_high(&f, 6, 1), 5);
     close_core(&f);
     assert_int_equal(sent_before_high(&f, 6, 0), 6);
-    close_core(&f);
-}
-
-/* A worker that ends a job each `ms`; then it is busy with one more. */
-static void learn(struct fixture *f, unsigned ms)
-{
-    hello(f, 0);
-    enlist(f, 0, 1, 1);
-    for (unsigned n = 0; n < 40; n++) {
-        submit(f, n);
-        ready(f, 0, 1, 1);
-        const struct broker_core_action job = *nth(f, BROKER_CORE_JOB, 0);
-        f->now_us += ms * MS;
-        done(f, &job);
-        stay_heard(f);
-        clear(f);
-    }
-    submit(f, 99);
-    ready(f, 0, 1, 1);
-    clear(f);
-}
-
-static void what_cannot_end_in_its_time_is_refused_on_arrival(void **state)
-{
-    struct fixture f;
-    (void)state;
-    prepare(&f);
-    open_core(&f);
-    learn(&f, 200);
-    /* Nothing waits: whatever the time, it is taken. */
-    assert_int_equal(submit_as(&f, 0, 100, NORMAL, 1, 10), 0);
-    for (unsigned n = 1; n < 9; n++)
-        assert_int_equal(submit_as(&f, 0, 100 + n, NORMAL, 1, 0), 0);
-    clear(&f);
-    assert_int_not_equal(submit_as(&f, 0, 200, NORMAL, 1, 1999), 0); /* the tenth */
-    const struct broker_core_action *no = nth(&f, BROKER_CORE_REJECT, 0);
-    assert_int_equal(no->status, PROTO_STATUS_FULL);
-    assert_int_equal(no->limit, 1999);
-    assert_int_equal(no->actual, 2000);
-    assert_in_range(no->retry_after_ms, 1800, 2200);
-    assert_int_equal(submit_as(&f, 0, 201, NORMAL, 1, 2000), 0);
-    assert_int_equal(submit_as(&f, 0, 202, HIGH, 1, 10), 0); /* nobody before it */
-    clear(&f);
-    assert_int_not_equal(submit_as(&f, 0, 203, HIGH, 1, 399), 0);
-    close_core(&f);
-}
-
-static void the_forecast_knows_the_batch_lanes_share(void **state)
-{
-    struct fixture f;
-    (void)state;
-    prepare(&f);
-    f.limits.batch_share = 5;
-    f.limits.client_jobs = 1000;
-    open_core(&f);
-    learn(&f, 100);
-    for (unsigned n = 0; n < 20; n++)
-        assert_int_equal(submit_as(&f, 0, 100 + n, HIGH, 1, 0), 0);
-    /* 20 before it, then itself. */
-    assert_int_not_equal(submit_as(&f, 0, 200, NORMAL, 1, 2099), 0);
-    assert_int_equal(submit_as(&f, 0, 201, BATCH, 1, 2100), 0);
-    /* One waits in the batch lane: its turn is one in five. */
-    assert_int_not_equal(submit_as(&f, 0, 202, BATCH, 1, 599), 0);
-    assert_int_equal(submit_as(&f, 0, 203, BATCH, 1, 600), 0);
-    /* 20 before it, and two of the batch lane between them. */
-    assert_int_not_equal(submit_as(&f, 0, 204, NORMAL, 1, 2299), 0);
-    assert_int_equal(submit_as(&f, 0, 205, NORMAL, 1, 2300), 0);
-    close_core(&f);
-}
-
-static void nothing_is_forecast_from_a_few_ends(void **state)
-{
-    struct fixture f;
-    (void)state;
-    prepare(&f);
-    open_core(&f);
-    hello(&f, 0);
-    enlist(&f, 0, 1, 1);
-    for (unsigned n = 0; n < BROKER_CORE_ENDS_MIN - 1; n++) {
-        submit(&f, n);
-        ready(&f, 0, 1, 1);
-        const struct broker_core_action job = *nth(&f, BROKER_CORE_JOB, 0);
-        start(&f, &job);
-        live(&f, 3 * SECOND);
-        done(&f, &job);
-        clear(&f);
-    }
-    for (unsigned n = 0; n < 9; n++)
-        assert_int_equal(submit_as(&f, 0, 100 + n, NORMAL, 1, 10), 0);
-    close_core(&f);
-}
-
-static void an_attempt_that_stood_still_is_an_end_too(void **state)
-{
-    struct fixture f;
-    (void)state;
-    prepare(&f);
-    open_core(&f);
-    hello(&f, 0);
-    enlist(&f, 0, 1, 1);
-    submit(&f, 99); /* there is always one that waits */
-    for (unsigned n = 0; n < BROKER_CORE_ENDS_MIN; n++) {
-        assert_int_equal(look_at(&f).job_interval_us, 0);
-        submit(&f, n);
-        clear(&f);
-        ready(&f, 0, 1, 1);
-        start(&f, nth(&f, BROKER_CORE_JOB, 0));
-        live(&f, f.limits.lease_us);
-    }
-    assert_in_range(look_at(&f).job_interval_us, 4 * SECOND, 6 * SECOND);
-    close_core(&f);
-}
-
-static int submit_cost(struct fixture *f, unsigned n, uint8_t priority, uint64_t cost)
-{
-    struct broker_core_request request = {.id = id_of(n),
-                                          .service = "extract",
-                                          .priority = priority,
-                                          .cost_bytes = cost,
-                                          .payload = &marks[n]};
-    return broker_core_submit(f->core, 0, &request, f->now_us);
-}
-
-static uint64_t cost_now(struct fixture *f)
-{
-    struct broker_core_view view;
-    broker_core_look(f->core, &view);
-    return view.cost;
-}
-
-static void open_with_memory(struct fixture *f, uint64_t budget)
-{
-    prepare(f);
-    f->limits.memory_budget = budget;
-    open_core(f);
-    hello(f, 0);
-    enlist(f, 0, 8, 8);
-    ready(f, 0, 8, 8);
-}
-
-static void jobs_at_slots_stay_inside_the_memory_budget(void **state)
-{
-    struct fixture f;
-    (void)state;
-    open_with_memory(&f, 1000);
-    assert_int_equal(submit_cost(&f, 1, NORMAL, 600), 0);
-    assert_int_equal(submit_cost(&f, 2, NORMAL, 400), 0); /* just fits */
-    assert_int_equal(submit_cost(&f, 3, NORMAL, 1), 0);
-    assert_int_equal(submit_cost(&f, 4, NORMAL, 0), 0);
-    assert_int_equal(count_of(&f, BROKER_CORE_JOB), 2);
-    assert_int_equal(cost_now(&f), 1000);
-    done(&f, nth(&f, BROKER_CORE_JOB, 1));
-    assert_int_equal(count_of(&f, BROKER_CORE_JOB), 4);
-    assert_int_equal(cost_now(&f), 601);
-    fail_job(&f, nth(&f, BROKER_CORE_JOB, 0), false);
-    done(&f, nth(&f, BROKER_CORE_JOB, 2));
-    done(&f, nth(&f, BROKER_CORE_JOB, 3));
-    assert_int_equal(cost_now(&f), 0);
-    close_core(&f);
-}
-
-static void a_job_larger_than_the_budget_is_refused(void **state)
-{
-    static const uint64_t costs[] = {1001, 1ull << 40, UINT64_MAX};
-    struct fixture f;
-    (void)state;
-    open_with_memory(&f, 1000);
-    for (unsigned i = 0; i < 3; i++) {
-        assert_int_equal(submit_cost(&f, 1, NORMAL, costs[i]), -EAGAIN);
-        const struct broker_core_action *action = nth(&f, BROKER_CORE_REJECT, i);
-        assert_int_equal(action->status, PROTO_STATUS_TOO_MANY_PIXELS);
-        assert_int_equal(action->limit, 1000);
-        assert_int_equal(action->actual, costs[i]);
-    }
-    assert_int_equal(submit_cost(&f, 1, NORMAL, 1000), 0);
-    assert_int_equal(submit_cost(&f, 2, NORMAL, 0), 0); /* nobody can say */
-    assert_int_equal(count_of(&f, BROKER_CORE_JOB), 2);
-    close_core(&f);
-}
-
-static void without_a_budget_nothing_is_too_costly(void **state)
-{
-    struct fixture f;
-    (void)state;
-    open_with_memory(&f, 0);
-    assert_int_equal(submit_cost(&f, 1, NORMAL, UINT64_MAX), 0);
-    assert_int_equal(submit_cost(&f, 2, NORMAL, UINT64_MAX), 0);
-    assert_int_equal(count_of(&f, BROKER_CORE_JOB), 2);
-    close_core(&f);
-}
-
-static void an_aborted_job_keeps_its_memory_until_its_slot_is_accounted_for(void **state)
-{
-    struct fixture f;
-    (void)state;
-    open_with_memory(&f, 1000);
-    assert_int_equal(submit_cost(&f, 1, NORMAL, 900), 0);
-    assert_int_equal(submit_cost(&f, 2, NORMAL, 200), 0);
-    struct proto_id first = id_of(1);
-    assert_int_equal(broker_core_cancel(f.core, 0, &first, f.now_us), 0);
-    assert_int_equal(cost_now(&f), 900);
-    assert_int_equal(count_of(&f, BROKER_CORE_JOB), 1);
-    ready(&f, 0, 8, 8);
-    assert_int_equal(count_of(&f, BROKER_CORE_JOB), 2);
-    assert_int_equal(cost_now(&f), 200);
-    struct proto_id second = id_of(2);
-    assert_int_equal(broker_core_cancel(f.core, 0, &second, f.now_us), 0);
-    broker_core_worker_bye(f.core, 0, f.now_us);
-    assert_int_equal(cost_now(&f), 0);
-    close_core(&f);
-}
-
-static void a_service_without_slots_needs_no_memory_budget(void **state)
-{
-    struct fixture f;
-    struct broker_core_offer offer = {.service = "cache"};
-    struct broker_core_request request = {
-        .id = id_of(9), .service = "cache", .cost_bytes = 1000};
-    (void)state;
-    open_with_memory(&f, 1000);
-    assert_int_equal(broker_core_register(f.core, 1, &offer, f.now_us), 0);
-    ready(&f, 1, 4, 0);
-    assert_int_equal(submit_cost(&f, 1, NORMAL, 1000), 0);
-    assert_int_equal(broker_core_submit(f.core, 0, &request, f.now_us), 0);
-    assert_int_equal(count_of(&f, BROKER_CORE_JOB), 2);
-    assert_int_equal(cost_now(&f), 1000);
-    done(&f, nth(&f, BROKER_CORE_JOB, 1));
-    assert_int_equal(cost_now(&f), 1000);
     close_core(&f);
 }
 
@@ -597,10 +320,8 @@ int main(void)
         cmocka_unit_test(higher_priorities_go_first_and_the_batch_lane_gets_its_share),
         cmocka_unit_test(the_worker_with_most_credit_is_chosen_then_the_longest_unused),
         cmocka_unit_test(who_lets_a_start_time_pass_is_the_last_choice_until_it_begins),
-        cmocka_unit_test(a_key_stays_with_its_worker_where_there_are_no_slots),
         cmocka_unit_test(a_second_attempt_uses_the_same_worker_only_when_alone),
         cmocka_unit_test(a_late_clock_lets_no_expired_job_through),
-        cmocka_unit_test(retry_after_follows_the_rate_at_which_jobs_end),
         cmocka_unit_test(an_overloaded_lane_is_served_from_its_other_end),
         cmocka_unit_test(a_hundred_percent_keeps_the_order_of_arrival),
         cmocka_unit_test(the_batch_lane_gets_its_share_under_overload_too),
@@ -608,15 +329,7 @@ int main(void)
         cmocka_unit_test(
             a_kept_place_is_for_all_when_no_high_request_has_come_for_a_while),
         cmocka_unit_test(a_third_of_the_target_is_kept_at_most),
-        cmocka_unit_test(what_cannot_end_in_its_time_is_refused_on_arrival),
-        cmocka_unit_test(the_forecast_knows_the_batch_lanes_share),
-        cmocka_unit_test(nothing_is_forecast_from_a_few_ends),
-        cmocka_unit_test(an_attempt_that_stood_still_is_an_end_too),
-        cmocka_unit_test(jobs_at_slots_stay_inside_the_memory_budget),
-        cmocka_unit_test(a_job_larger_than_the_budget_is_refused),
-        cmocka_unit_test(without_a_budget_nothing_is_too_costly),
-        cmocka_unit_test(an_aborted_job_keeps_its_memory_until_its_slot_is_accounted_for),
-        cmocka_unit_test(a_service_without_slots_needs_no_memory_budget),
+        cmocka_unit_test(a_key_stays_with_its_worker_where_there_are_no_slots),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -9,9 +9,7 @@ static void open_with(struct fixture *f, uint32_t keys)
     f->limits.quarantine_keys = keys;
     f->limits.quarantine_us = 60 * SECOND;
     f->limits.jobs_max = 1024;
-    open_core(f);
-    hello(f, 0);
-    enlist(f, 0, 4, 4);
+    open_with_worker(f, 4);
     ready(f, 0, 4, 4);
 }
 
@@ -251,9 +249,7 @@ static void no_time_means_no_quarantine(void **state)
     (void)state;
     prepare(&f);
     f.limits.quarantine_us = 0;
-    open_core(&f);
-    hello(&f, 0);
-    enlist(&f, 0, 4, 4);
+    open_with_worker(&f, 4);
     for (unsigned n = 0; n < 3; n++)
         kill_with(&f, n, KEY);
     assert_served(&f, KEY);

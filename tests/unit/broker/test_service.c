@@ -7,9 +7,7 @@ static void open_with_budget(struct fixture *f, uint32_t percent, uint32_t per_s
     f->limits.retry_percent = percent;
     f->limits.retry_per_s = per_s;
     f->limits.retry_burst = burst;
-    open_core(f);
-    hello(f, 0);
-    enlist(f, 0, 1, 1);
+    open_with_worker(f, 1);
 }
 
 /* A job whose slot is lost; true when it got a second attempt, which goes well. */

@@ -134,9 +134,7 @@ static void an_aborted_job_holds_its_place_until_the_worker_accounts_for_it(void
     struct proto_id first = id_of(0);
     (void)state;
     prepare(&f);
-    open_core(&f);
-    hello(&f, 0);
-    enlist(&f, 0, 4, 4);
+    open_with_worker(&f, 4);
     assert_int_equal(scale(&f, "monitor", 1, 1, 60000), 0);
     ready(&f, 0, 4, 4);
     submit(&f, 0);

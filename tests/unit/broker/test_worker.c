@@ -7,9 +7,7 @@ static void the_broker_never_sends_more_than_the_credit_or_the_slots(void **stat
     struct fixture f;
     (void)state;
     prepare(&f);
-    open_core(&f);
-    hello(&f, 0);
-    enlist(&f, 0, 4, 4);
+    open_with_worker(&f, 4);
     for (unsigned n = 1; n <= 9; n++)
         submit(&f, n);
     assert_int_equal(count_of(&f, BROKER_CORE_JOB), 0); /* no READY yet */
@@ -25,9 +23,7 @@ static void an_answer_to_another_workers_job_is_forged_and_ignored(void **state)
     struct fixture f;
     (void)state;
     prepare(&f);
-    open_core(&f);
-    hello(&f, 0);
-    enlist(&f, 0, 1, 1);
+    open_with_worker(&f, 1);
     enlist(&f, 1, 1, 1);
     ready(&f, 0, 1, 1);
     submit(&f, 1);
@@ -54,9 +50,7 @@ static void a_silent_workers_jobs_are_tried_elsewhere(void **state)
     struct fixture f;
     (void)state;
     prepare(&f);
-    open_core(&f);
-    hello(&f, 0);
-    enlist(&f, 0, 1, 1);
+    open_with_worker(&f, 1);
     ready(&f, 0, 1, 1);
     submit(&f, 1);
     const struct broker_core_action first = *nth(&f, BROKER_CORE_JOB, 0);
@@ -84,9 +78,7 @@ static void a_leaving_worker_finishes_and_gets_nothing_new(void **state)
     struct fixture f;
     (void)state;
     prepare(&f);
-    open_core(&f);
-    hello(&f, 0);
-    enlist(&f, 0, 2, 2);
+    open_with_worker(&f, 2);
     ready(&f, 0, 2, 2);
     submit(&f, 1);
     const struct broker_core_action job = *nth(&f, BROKER_CORE_JOB, 0);
@@ -107,9 +99,7 @@ static void what_a_lost_leaving_worker_had_waits_for_its_successor(void **state)
     struct fixture f;
     (void)state;
     prepare(&f);
-    open_core(&f);
-    hello(&f, 0);
-    enlist(&f, 0, 1, 1);
+    open_with_worker(&f, 1);
     ready(&f, 0, 1, 1);
     submit(&f, 1);
     start(&f, nth(&f, BROKER_CORE_JOB, 0));
