@@ -5,10 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* What libzmq allocates beside the bytes of a message, and malloc(3)'s part of it and of
- * the result itself. */
-#define MESSAGE_BYTES 96
-
 struct result {
     struct hotcache_value shared; /* first: destroy gets this */
     zmq_msg_t payload;
@@ -39,8 +35,8 @@ struct hotcache_value *cacher_result_new(const struct cacher_record *record)
     result->shared = (struct hotcache_value){
         .bytes = zmq_msg_data(&result->payload),
         .size = record->payload_bytes,
-        .overhead =
-            (uint32_t)(sizeof *result - sizeof result->shared + more) + MESSAGE_BYTES,
+        .overhead = (uint32_t)(sizeof *result - sizeof result->shared + more) +
+                    MESH_MESSAGE_BYTES,
         .references = 1,
         .destroy = result_destroy};
     result->created_s = result->touched_s = record->created_s;

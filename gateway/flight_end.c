@@ -12,7 +12,7 @@
 
 /* ---- results -------------------------------------------------------------------- */
 
-/* A value that keeps a received message alive; bytes are not copied. */
+/* A value that keeps a received message; a large one's bytes are not copied. */
 struct message_value {
     struct hotcache_value value;
     zmq_msg_t msg;
@@ -32,11 +32,11 @@ static struct hotcache_value *take_value(zmq_msg_t *payload)
 
     if (whole == NULL)
         return NULL;
-    zmq_msg_init(&whole->msg);
-    zmq_msg_move(&whole->msg, payload);
+    mesh_payload_keep(payload, &whole->msg);
     whole->value = (struct hotcache_value){
         .bytes = zmq_msg_data(&whole->msg),
         .size = zmq_msg_size(&whole->msg),
+        .overhead = sizeof *whole - sizeof whole->value + MESH_MESSAGE_BYTES,
         .references = 1,
         .destroy = destroy_message_value,
         .owner = whole,

@@ -23,6 +23,8 @@
 
 #define ENDPOINT_PEER_BYTES_MAX    64
 #define ENDPOINT_PAYLOAD_BYTES_MAX (640u << 20) /* a blob of the most features */
+#define MESH_PIECE_BYTES_MAX       8192 /* libzmq's receive buffer; what is larger is alone */
+#define MESH_MESSAGE_BYTES         96 /* a message costs beside its bytes, malloc's part too */
 
 struct endpoint;
 struct mesh_outbox;
@@ -110,11 +112,15 @@ const struct handshake_counters *endpoint_handshakes(const struct endpoint *endp
 bool mesh_peer_equal(const struct mesh_peer *a, const struct mesh_peer *b);
 
 /*
- * Payload helpers. mesh_payload_take moves the payload of `msg` to `out` (initialised by
- * this; the caller closes it with zmq_msg_close). mesh_payload_wrap makes a message of
+ * Payload helpers. mesh_payload_keep moves `from` to `out` (initialised by this; the
+ * caller closes it with zmq_msg_close) for somebody who keeps it: libzmq hands out small
+ * messages as pieces of a receive buffer, of which each piece keeps the whole
+ * (MESH_PIECE_BYTES_MAX and as much again), so they are copied. mesh_payload_take does it
+ * to the payload of `msg`. mesh_payload_wrap makes a message of
  * bytes that are released by `release(bytes, owner)` when ZeroMQ is done, possibly on its
  * own thread. mesh_payload_copy copies. 0 or -ENOMEM.
  */
+void mesh_payload_keep(zmq_msg_t *from, zmq_msg_t *out);
 void mesh_payload_take(struct mesh_msg *msg, zmq_msg_t *out);
 int mesh_payload_wrap(zmq_msg_t *out, void *bytes, size_t size,
                       void (*release)(void *bytes, void *owner), void *owner);

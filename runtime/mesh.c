@@ -11,10 +11,19 @@ bool mesh_peer_equal(const struct mesh_peer *a, const struct mesh_peer *b)
     return a->size == b->size && memcmp(a->bytes, b->bytes, a->size) == 0;
 }
 
+void mesh_payload_keep(zmq_msg_t *from, zmq_msg_t *out)
+{
+    /* Without memory for a copy the piece is better than nothing. */
+    if (zmq_msg_size(from) <= MESH_PIECE_BYTES_MAX &&
+        mesh_payload_copy(out, zmq_msg_data(from), zmq_msg_size(from)) == 0)
+        return;
+    zmq_msg_init(out);
+    zmq_msg_move(out, from);
+}
+
 void mesh_payload_take(struct mesh_msg *msg, zmq_msg_t *out)
 {
-    zmq_msg_init(out);
-    zmq_msg_move(out, &msg->payload);
+    mesh_payload_keep(&msg->payload, out);
 }
 
 #ifdef __SANITIZE_THREAD__
@@ -113,6 +122,17 @@ static void on_let_go(void *bytes, void *hint)
     free(held);
 }
 
+/* On its way a message may be kept for as long as its peer reads nothing. */
+static int share(zmq_msg_t *payload, zmq_msg_t *out)
+{
+    size_t size = zmq_msg_size(payload);
+
+    if (size <= MESH_PIECE_BYTES_MAX)
+        return mesh_payload_copy(out, zmq_msg_data(payload), size);
+    zmq_msg_init(out);
+    return zmq_msg_copy(out, payload) < 0 ? -ENOMEM : 0;
+}
+
 static int hold(struct mesh_outbox *outbox, zmq_msg_t *payload, zmq_msg_t *out)
 {
     struct held *held = malloc(sizeof *held);
@@ -120,9 +140,11 @@ static int hold(struct mesh_outbox *outbox, zmq_msg_t *payload, zmq_msg_t *out)
     if (held == NULL)
         return -ENOMEM;
     held->outbox = outbox;
-    zmq_msg_init(&held->payload);
-    if (zmq_msg_copy(&held->payload, payload) < 0 ||
-        zmq_msg_init_data(out, zmq_msg_data(&held->payload), zmq_msg_size(&held->payload),
+    if (share(payload, &held->payload) < 0) {
+        free(held);
+        return -ENOMEM;
+    }
+    if (zmq_msg_init_data(out, zmq_msg_data(&held->payload), zmq_msg_size(&held->payload),
                           on_let_go, held) < 0) {
         zmq_msg_close(&held->payload);
         free(held);
@@ -142,6 +164,8 @@ int mesh_outbox_copy(struct mesh_outbox *outbox, zmq_msg_t *payload, zmq_msg_t *
         return held > 0 && held + size > outbox->bytes_max ? -EAGAIN
                                                            : hold(outbox, payload, out);
     }
+    if (outbox != NULL)
+        return share(payload, out);
     zmq_msg_init(out);
     return zmq_msg_copy(out, payload) < 0 ? -ENOMEM : 0;
 }
