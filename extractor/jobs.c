@@ -44,6 +44,7 @@ static enum proto_status read_submit(const struct mesh_msg *msg,
                                      struct extractor_job *out, const char **detail)
 {
     struct proto_submit submit;
+    uint8_t key[PROTO_DIGEST_BYTES];
 
     *detail = "The job's fields are not valid.";
     if (proto_body_decode(proto_submit_fields, msg->body, msg->body_bytes, &submit) < 0 ||
@@ -63,6 +64,10 @@ static enum proto_status read_submit(const struct mesh_msg *msg,
     *detail = "The canonical parameters are not valid.";
     if (proto_params_decode(submit.params, submit.params_bytes, &out->params) < 0)
         return PROTO_STATUS_BAD_PARAMETER;
+    *detail = "The key is not that of the picture and the parameters.";
+    if (proto_key(out->image_sha256, out->kind, &out->params, key) < 0 ||
+        memcmp(key, out->key, sizeof key) != 0)
+        return PROTO_STATUS_BAD_REQUEST;
     *detail = "There is no picture.";
     out->image_bytes = zmq_msg_size((zmq_msg_t *)&msg->payload);
     return out->image_bytes == 0 ? PROTO_STATUS_UNDECODABLE : PROTO_STATUS_OK;

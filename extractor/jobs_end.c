@@ -1,5 +1,7 @@
 #include "extractor/jobs_internal.h"
 
+#include "proto/result.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -130,14 +132,12 @@ static void release_mapping(void *bytes, void *size)
 static bool is_answer_to(const struct extractor_job *work, const uint8_t *bytes,
                          size_t size)
 {
-    static const uint8_t png[8] = {0x89, 'P', 'N', 'G', '\r', '\n', 0x1a, '\n'};
-    struct proto_blob blob;
+    const struct proto_result_known known = {.kind = work->kind,
+                                             .key = work->key,
+                                             .image_sha256 = work->image_sha256,
+                                             .params = &work->params};
 
-    if (work->kind == PROTO_KIND_DENOISE)
-        return size > sizeof png && memcmp(bytes, png, sizeof png) == 0;
-    return proto_blob_decode(bytes, size, &blob) == 0 &&
-           memcmp(blob.key, work->key, sizeof blob.key) == 0 &&
-           memcmp(blob.image_sha256, work->image_sha256, sizeof blob.image_sha256) == 0;
+    return proto_result_check(bytes, size, &known, NULL) == NULL;
 }
 
 /* The slot's memory becomes the message's: no copy is made. */

@@ -192,10 +192,10 @@ static void submit(struct broker *b, uint64_t id, const uint8_t *image, size_t s
                                 .params_bytes = PROTO_PARAMS_BYTES};
     struct proto_params params;
 
-    memset(body.key, 0x11, 32);
     memset(body.image_sha256, 0x22, 32);
     proto_params_init(&params);
     params.sift = PROTO_SIFT_VLFEAT; /* long enough to be seen at work */
+    proto_key(body.image_sha256, PROTO_KIND_FEATURES, &params, body.key);
     proto_params_encode(&params, body.params);
     say_payload(b, PROTO_JOB, id, &body, image, size, budget_ms);
 }
