@@ -202,12 +202,14 @@ static void on_notify(uv_poll_t *poll, int status, int events)
 
 /* ---- stopping ---- */
 
+static void on_stop_timeout(uv_timer_t *timer);
+
 static void stop_next(struct up *up)
 {
     for (int i = SERVICES - 1; i >= 0; i--) {
         if (up->children[i].pid > 0) {
             kill(up->children[i].pid, SIGTERM);
-            uv_timer_again(&up->stop_timeout);
+            uv_timer_start(&up->stop_timeout, on_stop_timeout, STOP_TIMEOUT_MS, 0);
             return;
         }
     }
@@ -370,7 +372,6 @@ static int run_up(struct up *up)
     uv_signal_start(&up->sigchld, on_sigchld, SIGCHLD);
     uv_signal_start(&up->sigterm, on_terminate, SIGTERM);
     uv_signal_start(&up->sigint, on_terminate, SIGINT);
-    uv_timer_start(&up->stop_timeout, on_stop_timeout, STOP_TIMEOUT_MS, STOP_TIMEOUT_MS);
     uv_poll_start(&up->notify, UV_READABLE, on_notify);
     for (int i = 0; i < SERVICES; i++) {
         struct child *child = &up->children[i];

@@ -74,7 +74,7 @@ def test_headers_compile_alone(root, sources):
 
 def test_shell_scripts_pass_shellcheck(root):
     scripts = [root / name for name in ("dev", "tests/run", "tests/fuzz/run", "bench/run",
-                                        "tests/integration/faults/run",
+                                        "tests/integration/faults/run", "tests/lived/run",
                                         ".ci/run")]
     done = subprocess.run(["shellcheck", "-x", *map(str, scripts)], cwd=root,
                           capture_output=True, text=True)
