@@ -68,6 +68,8 @@ static void set_timer(struct broker *broker)
     uint64_t now_us = broker_now_us(broker);
     uint64_t due_us = broker_core_deadline(broker->core);
 
+    if (broker->leave_us > now_us && broker->leave_us < due_us)
+        due_us = broker->leave_us;
     if (due_us == BROKER_CORE_NEVER ||
         (broker->timer_us != 0 && broker->timer_us <= due_us))
         return;
@@ -77,12 +79,21 @@ static void set_timer(struct broker *broker)
     broker->timer_us = due_us;
 }
 
+/* Somebody was refused, who waits for our successor. It can come only when we have gone,
+ * and then it is given anew what we had not ended. */
+static bool is_waited_for(const struct broker *broker)
+{
+    return broker_core_counters(broker->core)->rejected[PROTO_STATUS_DRAINING] > 0;
+}
+
 static bool is_done(const struct broker *broker)
 {
     struct broker_core_view view;
 
     broker_core_look(broker->core, &view);
-    return view.draining && view.jobs == 0;
+    return view.draining &&
+           (view.jobs == 0 ||
+            (broker_now_us(broker) >= broker->leave_us && is_waited_for(broker)));
 }
 
 void broker_settle(struct broker *broker)
@@ -299,6 +310,8 @@ static void drain(struct service *service, bool hurry)
     struct broker *broker = service_data(service);
 
     broker_wake(broker);
+    if (broker->leave_us == 0)
+        broker->leave_us = broker_now_us(broker) + broker->options->drain_ms * 1000;
     broker_core_drain(broker->core);
     if (hurry)
         broker_core_stop(broker->core, broker_now_us(broker));

@@ -65,6 +65,8 @@ struct broker {
     uint64_t epoch, now_us, started_us, memory_budget;
     uv_timer_t timer;
     uint64_t timer_us; /* when it fires; 0: not set */
+    uint64_t
+        leave_us; /* draining: what is not done then is the successor's; 0: not yet */
 
     /* The DONE in hand, which a FINAL with pass_on takes along; else NULL. */
     struct mesh_msg *done_msg;

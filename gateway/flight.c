@@ -167,6 +167,26 @@ void gateway_flights_free(struct gateway_flights *flights)
     free(flights);
 }
 
+/* For how long this flight has been without a broker. */
+static uint64_t away_us(const struct gateway_flight *flight, uint64_t now_us)
+{
+    if (flight->step == GATEWAY_WAITING)
+        return now_us - flight->waiting_since_us;
+    /* A broker that drains still ends what it has; one that is gone may come back. */
+    return gateway_mesh_is_connected(flight->flights->mesh)
+               ? 0
+               : gateway_mesh_away_us(flight->flights->mesh, now_us);
+}
+
+static void end_unanswered(struct gateway_flight *flight, uint64_t now_us)
+{
+    if (flight->exchange != NULL)
+        gateway_mesh_cancel(flight->flights->mesh, flight->exchange, now_us);
+    flight->exchange = NULL;
+    gateway_flight_finish_error(flight, PROTO_STATUS_UNAVAILABLE,
+                                "the broker does not answer", now_us);
+}
+
 /* Begin again what waits. No flight can end but the one that is begun, so `next` holds.
  */
 static void try_waiting(struct gateway_flights *flights, uint64_t now_us, bool give_up)
@@ -175,11 +195,8 @@ static void try_waiting(struct gateway_flights *flights, uint64_t now_us, bool g
 
     while (at != NULL) {
         struct gateway_flight *next = at->next;
-        bool late =
-            give_up && now_us - at->waiting_since_us >= flights->limits.mesh_wait_us;
-        if (at->step == GATEWAY_WAITING && late)
-            gateway_flight_finish_error(at, PROTO_STATUS_UNAVAILABLE,
-                                        "the broker does not answer", now_us);
+        if (give_up && away_us(at, now_us) >= flights->limits.mesh_wait_us)
+            end_unanswered(at, now_us);
         else if (at->step == GATEWAY_WAITING)
             gateway_flight_begin(at, now_us);
         at = next;

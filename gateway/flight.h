@@ -64,7 +64,7 @@ struct gateway_ask {
 };
 
 struct gateway_flight_limits {
-    uint64_t mesh_wait_us;   /* for a session that is down */
+    uint64_t mesh_wait_us;   /* for a broker that is away or drains */
     uint64_t cache_wait_us;  /* for the answer of the cache */
     uint64_t cache_probe_us; /* between probes of a cache that failed */
 };

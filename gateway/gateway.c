@@ -41,7 +41,12 @@ static const struct metrics_spec metric_specs[] = {
 
 bool gateway_is_ready(const struct gateway *gateway)
 {
-    return gateway_mesh_is_up(gateway->mesh) && !service_draining(gateway->service);
+    uint64_t now_us = service_now_us(gateway->service);
+    uint64_t away_us = gateway_mesh_away_us(gateway->mesh, now_us);
+
+    /* While requests wait for the broker's successor they are welcome here. */
+    return (away_us == 0 || away_us < gateway->options->mesh_wait_ms * 1000) &&
+           !service_draining(gateway->service);
 }
 
 /* ---- metrics -------------------------------------------------------------------- */
@@ -193,7 +198,7 @@ static void on_down(struct session *session, void *arg)
     struct gateway *gateway = arg;
 
     (void)session;
-    gateway_mesh_down(gateway->mesh);
+    gateway_mesh_down(gateway->mesh, service_now_us(gateway->service));
 }
 
 static void on_message(struct session *session, struct mesh_msg *msg, void *arg)

@@ -27,7 +27,10 @@ struct gateway_exchange {
 
 struct gateway_mesh {
     struct gateway_link link;
-    bool up;
+    bool up;          /* the session */
+    bool leaving;     /* its broker drains */
+    bool seen;        /* there was a session */
+    uint64_t gone_us; /* since when no broker takes requests, where none does */
     struct gateway_credit credit;
     struct gateway_exchange *first, *last;
     struct gateway_exchange *buckets[BUCKETS];
@@ -143,21 +146,44 @@ static void lose_all(struct gateway_mesh *mesh, uint64_t now_us)
 void gateway_mesh_up(struct gateway_mesh *mesh, const struct proto_welcome *welcome,
                      bool fresh, uint64_t now_us)
 {
-    mesh->up = true;
+    mesh->up = mesh->seen = true;
+    mesh->leaving = false;
     mesh->credit.jobs_max = welcome->credit_jobs;
     mesh->credit.bytes_max = welcome->credit_bytes;
     if (fresh)
         lose_all(mesh, now_us);
 }
 
-void gateway_mesh_down(struct gateway_mesh *mesh)
+bool gateway_mesh_is_up(const struct gateway_mesh *mesh)
 {
+    return mesh->up && !mesh->leaving;
+}
+
+bool gateway_mesh_is_connected(const struct gateway_mesh *mesh)
+{
+    return mesh->up;
+}
+
+void gateway_mesh_down(struct gateway_mesh *mesh, uint64_t now_us)
+{
+    if (gateway_mesh_is_up(mesh))
+        mesh->gone_us = now_us;
     mesh->up = false;
 }
 
-bool gateway_mesh_is_up(const struct gateway_mesh *mesh)
+/* The broker drains: its successor is waited for as after its death. */
+static void leave(struct gateway_mesh *mesh, uint64_t now_us)
 {
-    return mesh->up;
+    if (gateway_mesh_is_up(mesh))
+        mesh->gone_us = now_us;
+    mesh->leaving = true;
+}
+
+uint64_t gateway_mesh_away_us(const struct gateway_mesh *mesh, uint64_t now_us)
+{
+    if (gateway_mesh_is_up(mesh))
+        return 0;
+    return mesh->seen ? now_us - mesh->gone_us : GATEWAY_MESH_NEVER;
 }
 
 /* ---- asking --------------------------------------------------------------------- */
@@ -194,7 +220,7 @@ int gateway_mesh_submit(struct gateway_mesh *mesh, const struct gateway_submit *
 {
     uint64_t bytes = submit->payload == NULL ? 0 : zmq_msg_size(submit->payload);
 
-    if (!mesh->up)
+    if (!gateway_mesh_is_up(mesh))
         return -ENOTCONN;
     if (!has_credit(mesh, bytes, submit->priority))
         return -ENOBUFS;
@@ -258,6 +284,11 @@ static void on_end(struct gateway_mesh *mesh, struct gateway_exchange *exchange,
         mesh->counters.rejected++;
         if (ending.status == PROTO_STATUS_OK) /* a contradiction is no success */
             ending.status = PROTO_STATUS_INTERNAL;
+    }
+    if (ending.status == PROTO_STATUS_DRAINING) {
+        leave(mesh, now_us);
+        mesh->counters.lost++;
+        ending.lost = true;
     }
     end(mesh, exchange, &ending, now_us);
 }

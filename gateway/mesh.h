@@ -26,7 +26,7 @@ struct gateway_link {
 
 struct gateway_ending {
     enum proto_status status;
-    bool lost;    /* never to be answered: may be submitted again */
+    bool lost;    /* never to be answered, or its broker leaves: may be submitted again */
     bool overdue; /* its own budget ran out */
     const struct proto_outcome *outcome; /* never NULL; zeroed where none came */
     zmq_msg_t *payload;                  /* to be moved from; NULL: none came */
@@ -37,6 +37,9 @@ typedef void gateway_ended_fn(const struct gateway_ending *ending, uint64_t now_
                               void *owner);
 
 struct gateway_mesh;
+
+#define GATEWAY_MESH_NEVER UINT64_MAX
+
 struct gateway_exchange;
 
 /* What to ask; budget and priority go into the envelope. */
@@ -63,8 +66,15 @@ void gateway_mesh_free(struct gateway_mesh *mesh);
 /* The session opened. With `fresh` every open exchange ends as lost, now. */
 void gateway_mesh_up(struct gateway_mesh *mesh, const struct proto_welcome *welcome,
                      bool fresh, uint64_t now_us);
-void gateway_mesh_down(struct gateway_mesh *mesh);
+void gateway_mesh_down(struct gateway_mesh *mesh, uint64_t now_us);
+/* Whether a broker takes requests: the session is up, and the broker has refused none as
+ * `draining` in it. One that drains may still end what it has. */
 bool gateway_mesh_is_up(const struct gateway_mesh *mesh);
+/* Whether the session is up, and so what is open may still end. */
+bool gateway_mesh_is_connected(const struct gateway_mesh *mesh);
+/* For how long no broker has taken requests: 0 while one does, and GATEWAY_MESH_NEVER
+ * where there was none yet. */
+uint64_t gateway_mesh_away_us(const struct gateway_mesh *mesh, uint64_t now_us);
 
 /*
  * 0 with `out` (may be NULL), valid until it ends; -ENOTCONN: the session is down;

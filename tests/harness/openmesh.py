@@ -18,6 +18,7 @@ from tests.harness.expected import siftmesh
 from tests.harness.openload import PRIORITIES
 
 CANCEL = 7
+DRAINING = 17
 ACCEPT_S = 5.0
 GRACE_S = 2.0  # the broker's own end of a request is waited for this much longer
 HELLO_S = 0.2
@@ -197,6 +198,8 @@ class MeshLane:
             request = entry[0]
             if verb == siftmesh.FINAL and status == siftmesh.OK:
                 self.ledger.end_ok(request, payload[0] if payload else b"")
+            elif status == DRAINING:
+                self.waiting.append(request)  # for the next broker
             else:
                 self.ledger.end(request, body.get("code", str(status)), "",
                                 body.get("detail", ""), body.get("retry_after_ms", 0))

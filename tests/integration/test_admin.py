@@ -47,7 +47,7 @@ def test_status_shows_slots_queues_and_the_cache(admin_mesh):
 
 
 def test_status_without_a_broker_is_503(mesh):
-    mesh.start()
+    mesh.start(gateway={"mesh_wait_ms": 500})
     mesh.kill("broker")
     until(lambda: mesh.get("/readyz").status == 503, "the gateway misses the broker")
     assert mesh.get("/v1/status").status == 503

@@ -78,7 +78,7 @@ static void a_restarted_broker_is_asked_again_with_the_same_picture(void **state
     (void)state;
     open_and_join(&bench, &asker);
     answer_miss(&bench, 0, 42);
-    gateway_mesh_down(bench.fake.mesh);
+    gateway_mesh_down(bench.fake.mesh, bench.now_us);
     sweep(&bench, S);
     assert_int_equal(asker.done, 0);
     fake_up(&bench.fake, true, bench.now_us);
@@ -117,6 +117,65 @@ static void without_a_broker_a_request_waits_a_while_and_no_longer(void **state)
     answer_blob(&bench, bench.fake.count - 1, key_b, NULL);
     assert_int_equal(two.status, PROTO_STATUS_OK);
     close_bench(&bench);
+}
+
+static void answer_draining(struct bench *bench, size_t index, enum proto_verb verb)
+{
+    fake_answer(&bench->fake, index, verb, PROTO_STATUS_DRAINING, NULL, NULL, 0,
+                bench->now_us);
+}
+
+static void what_a_draining_broker_refuses_or_ends_is_its_successors(void **state)
+{
+    static const enum proto_verb verbs[] = {PROTO_REJECT, PROTO_FINAL};
+
+    (void)state;
+    for (size_t i = 0; i < 4; i++) {
+        bool computing = i >= 2;
+        struct bench bench;
+        struct asker asker;
+
+        open_and_join(&bench, &asker);
+        if (computing)
+            answer_miss(&bench, 0, 42);
+        answer_draining(&bench, computing, verbs[i % 2]);
+        sweep(&bench, S);
+        assert_int_equal(asker.done, 0);
+        assert_int_equal(bench.fake.count, 1 + computing); /* nothing more to this one */
+        assert_int_equal(gateway_flights_counters(bench.flights)->cache_failures, 0);
+        gateway_mesh_down(bench.fake.mesh, bench.now_us);
+        fake_up(&bench.fake, true, bench.now_us);
+        gateway_flights_up(bench.flights, bench.now_us);
+        sent_is(&bench, bench.fake.count - 1, "get");
+        answer_blob(&bench, bench.fake.count - 1, key_a, NULL);
+        assert_int_equal(asker.status, PROTO_STATUS_OK);
+        close_bench(&bench);
+    }
+}
+
+static void a_broker_that_stays_away_ends_what_it_had(void **state)
+{
+    (void)state;
+    for (int computing = 0; computing < 2; computing++) {
+        struct bench bench;
+        struct asker asker;
+
+        open_and_join(&bench, &asker);
+        if (computing)
+            answer_miss(&bench, 0, 42);
+        sweep(&bench, 3 * S); /* it is there, and takes its time */
+        gateway_mesh_down(bench.fake.mesh, bench.now_us);
+        sweep(&bench, 2 * S - 1);
+        assert_int_equal(asker.done, 0);
+        sweep(&bench, 1);
+        assert_int_equal(asker.done, 1);
+        assert_int_equal(asker.status, PROTO_STATUS_UNAVAILABLE);
+        /* It comes back after all, and knows what was open: that is not wanted. */
+        fake_up(&bench.fake, false, bench.now_us);
+        fake_final(&bench.fake, (size_t)computing, PROTO_STATUS_OK, bench.now_us);
+        assert_int_equal(asker.done, 1);
+        close_bench(&bench);
+    }
 }
 
 static void a_full_send_queue_is_waited_for_like_an_absent_broker(void **state)
@@ -221,6 +280,8 @@ int main(void)
         cmocka_unit_test(only_the_last_one_to_leave_cancels),
         cmocka_unit_test(a_restarted_broker_is_asked_again_with_the_same_picture),
         cmocka_unit_test(without_a_broker_a_request_waits_a_while_and_no_longer),
+        cmocka_unit_test(what_a_draining_broker_refuses_or_ends_is_its_successors),
+        cmocka_unit_test(a_broker_that_stays_away_ends_what_it_had),
         cmocka_unit_test(a_full_send_queue_is_waited_for_like_an_absent_broker),
         cmocka_unit_test(a_long_look_up_is_no_wait_for_the_broker),
         cmocka_unit_test(without_credit_it_is_full_and_says_which_bound),

@@ -144,7 +144,7 @@ static void a_broker_that_was_restarted_loses_what_was_open(void **state)
     fake_up(&fake, true, 0);
     submit(&fake, 10, &one, 0, NULL);
     submit(&fake, 10, &two, 0, NULL);
-    gateway_mesh_down(fake.mesh);
+    gateway_mesh_down(fake.mesh, 1);
     assert_int_equal(one.count, 0);
     fake_up(&fake, false, 1);
     assert_int_equal(one.count, 0);
@@ -152,6 +152,35 @@ static void a_broker_that_was_restarted_loses_what_was_open(void **state)
     assert_int_equal(one.count + two.count, 2);
     assert_true(one.lost && two.lost);
     assert_int_equal(gateway_mesh_credit(fake.mesh, PROTO_PRIORITY_HIGH).bytes, 0);
+    gateway_mesh_free(fake.mesh);
+}
+
+static void a_broker_that_drains_is_away_for_what_is_new(void **state)
+{
+    struct fake_broker fake;
+    struct ended one = {0}, two = {0};
+
+    (void)state;
+    fake_open(&fake);
+    assert_true(gateway_mesh_away_us(fake.mesh, S) == GATEWAY_MESH_NEVER);
+    fake_up(&fake, true, 0);
+    assert_true(gateway_mesh_away_us(fake.mesh, S) == 0);
+    submit(&fake, 10, &one, S, NULL);
+    submit(&fake, 10, &two, S, NULL);
+    fake_answer(&fake, 1, PROTO_REJECT, PROTO_STATUS_DRAINING, NULL, NULL, 0, 2 * S);
+    assert_int_equal(one.count, 0);
+    assert_int_equal(two.count, 1);
+    assert_true(two.lost);
+    assert_false(gateway_mesh_is_up(fake.mesh));
+    assert_true(gateway_mesh_is_connected(fake.mesh));
+    assert_int_equal(submit(&fake, 10, &two, 2 * S, NULL), -ENOTCONN);
+    fake_final(&fake, 0, PROTO_STATUS_OK, 3 * S); /* what it had it ends */
+    assert_int_equal(one.count, 1);
+    assert_int_equal(one.status, PROTO_STATUS_OK);
+    gateway_mesh_down(fake.mesh, 4 * S);
+    assert_true(gateway_mesh_away_us(fake.mesh, 5 * S) == 3 * S);
+    fake_up(&fake, true, 6 * S);
+    assert_true(gateway_mesh_is_up(fake.mesh));
     gateway_mesh_free(fake.mesh);
 }
 
@@ -242,6 +271,7 @@ int main(void)
         cmocka_unit_test(the_last_of_the_credit_is_for_what_cannot_wait),
         cmocka_unit_test(a_frame_that_could_not_be_sent_leaves_nothing_open),
         cmocka_unit_test(a_broker_that_was_restarted_loses_what_was_open),
+        cmocka_unit_test(a_broker_that_drains_is_away_for_what_is_new),
         cmocka_unit_test(
             the_sweep_ends_what_is_overdue_but_gives_the_broker_the_first_word),
         cmocka_unit_test(a_submit_that_is_never_accepted_is_lost),
