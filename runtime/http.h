@@ -11,9 +11,10 @@
  * http_respond(). When the client goes away first, on_gone is called (still owing
  * http_respond(), which then only leads to on_end).
  *
- * Gone is also a client that has only closed its side (shutdown(SHUT_WR)) before its
- * answer was given: on the wire it looks like one that left, and the work of clients that
- * left must be cancelled. An answer that is already on its way is still sent to it.
+ * A client that has closed only its side (shutdown(SHUT_WR)) after a whole request gets
+ * its answer. On the wire it looks like one that left, whose work must be cancelled: the
+ * first bytes of the status line are sent to it early, one a second, and a reset tells
+ * that it left. A client that closes its side in a head or a body is gone.
  *
  * An answer given before the body is complete (a refusal) is sent at once; the rest of
  * the body is read and thrown away for a bounded time and amount (lingering close), so

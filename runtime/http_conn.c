@@ -316,11 +316,13 @@ static void finish_answer(struct http_connection *conn)
     end_request(conn);
     if (conn->state == HTTP_STATE_CLOSED)
         return;
-    if (!conn->answer.close && !conn->eof && !conn->server->draining) {
+    bool was_last = conn->eof && conn->kept_size == 0;
+
+    if (!conn->answer.close && !was_last && !conn->server->draining) {
         http_head_reset(&conn->head);
         conn->begun = conn->fresh = false;
         http_conn_enter(conn, HTTP_STATE_HEAD);
-    } else if (conn->eof || (was_asked && conn->kept_size == 0)) {
+    } else if (was_last || (was_asked && conn->kept_size == 0)) {
         http_conn_close(conn); /* a client that asked for it sends nothing more */
     } else {
         linger(conn);
@@ -409,8 +411,10 @@ static void leave(struct http_connection *conn)
 static void on_eof(struct http_connection *conn)
 {
     conn->eof = true;
-    /* An answer on its way may still be read by a client that closed only its side. */
-    if (conn->state != HTTP_STATE_WRITE)
+    /* An answer can still be read by a client that closed only its side. */
+    if (conn->state == HTTP_STATE_WAIT)
+        http_write_probe(conn, uv_now(conn->server->loop));
+    else if (conn->state != HTTP_STATE_WRITE)
         http_conn_close(conn);
 }
 
@@ -466,6 +470,9 @@ void http_conn_resume(struct http_connection *conn)
     size_t used = work(conn, conn->kept, conn->kept_size);
     if (used > 0)
         drop_kept(conn, used);
+    /* Nothing follows the last kept byte of a client that has closed its side. */
+    if (conn->eof && (conn->state == HTTP_STATE_HEAD || conn->state == HTTP_STATE_BODY))
+        http_conn_close(conn);
     if (conn->paused && conn->state != HTTP_STATE_CLOSED &&
         conn->kept_size < conn->server->limits.head_bytes_max) {
         conn->paused = false;

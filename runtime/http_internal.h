@@ -169,6 +169,7 @@ struct http_connection {
     bool fresh;        /* no request yet */
     bool turned_away;  /* too many: it was never one of the server's */
     bool eof;          /* the client has closed its side */
+    uint32_t probed;   /* bytes of the status line that are sent already */
     bool paused;       /* not reading: too much is kept */
     bool busy;         /* inside http_conn_resume() or a read: no need to be queued */
     bool queued;       /* on the server's ready list */
@@ -262,6 +263,10 @@ void http_write_answer(struct http_connection *conn, int status, const char *hea
                        size_t copy_size);
 /* Send "100 Continue", if the socket takes it at once. */
 void http_write_continue(struct http_connection *conn);
+/* A client that has closed its side may still read, or may have left: both look the same
+ * until it is sent something. Send the next byte of the status line, whose beginning
+ * every answer shares; a client that has left answers with a reset, which closes here. */
+void http_write_probe(struct http_connection *conn, uint64_t now_ms);
 /* Give the pieces back to their owners. */
 void http_write_release(struct http_connection *conn);
 /* Bytes of the answer that the kernel has taken. */

@@ -43,6 +43,8 @@ void http_time_check(struct http_connection *conn, uint64_t now_ms)
         PROTO_STATUS_HEAD_TIMEOUT, "the body did not arrive in time", 0, 0};
     uint64_t allowed_ms = allowance_ms(conn);
 
+    if (conn->state == HTTP_STATE_WAIT && conn->eof)
+        http_write_probe(conn, now_ms);
     if (allowed_ms == 0 || now_ms < conn->since_ms + allowed_ms)
         return;
     if (conn->state == HTTP_STATE_HEAD && conn->begun) {

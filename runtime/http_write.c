@@ -14,6 +14,9 @@
 #include <time.h>
 
 #define CONTINUE_LINE "HTTP/1.1 100 Continue\r\n\r\n"
+#define STATUS_BEGIN  "HTTP/1.1 " /* of every answer */
+#define PROBES_MAX    ((uint32_t)sizeof STATUS_BEGIN - 1)
+#define PROBE_MS      1000u
 /* Status line, Server, Date, Content-Length and Connection, with room to spare. */
 #define HEAD_FIXED_BYTES 256u
 
@@ -145,7 +148,7 @@ static int build(struct http_connection *conn, int status, const char *headers,
 
     if (reserve(answer, HEAD_FIXED_BYTES + headers_size + copy_size) < 0)
         return -1;
-    char *out = stpcpy(answer->bytes, "HTTP/1.1 ");
+    char *out = stpcpy(answer->bytes, STATUS_BEGIN);
     out = put_number(out, (uint64_t)status);
     *out++ = ' ';
     out = stpcpy(stpcpy(out, reason(status)), "\r\n");
@@ -232,7 +235,9 @@ static void send_answer(struct http_connection *conn, bool with_pieces)
     uv_buf_t buffers[1 + HTTP_PIECES_MAX];
     unsigned count = 0;
 
-    buffers[count++] = uv_buf_init(answer->bytes, (unsigned)answer->size);
+    buffers[count++] = uv_buf_init(answer->bytes + conn->probed,
+                                   (unsigned)(answer->size - conn->probed));
+    conn->probed = 0;
     for (size_t i = 0; with_pieces && i < answer->count; i++)
         buffers[count++] = (uv_buf_t){.base = (char *)(uintptr_t)answer->pieces[i].bytes,
                                       .len = answer->pieces[i].size};
@@ -282,8 +287,8 @@ void http_write_answer(struct http_connection *conn, int status, const char *hea
     }
     answer->count = count;
     answer->sent = false;
-    answer->close = !conn->head.keep_alive || !conn->request.complete || conn->eof ||
-                    conn->server->draining;
+    answer->close = !conn->head.keep_alive || !conn->request.complete ||
+                    (conn->eof && conn->kept_size == 0) || conn->server->draining;
     if (build(conn, status, headers, body_bytes, copy, sends_body ? copy_size : 0) < 0)
         http_conn_close(conn);
     else
@@ -302,6 +307,35 @@ void http_write_continue(struct http_connection *conn)
         conn->server->counters.bytes_out += (uint64_t)taken;
     if (taken != UV_EAGAIN && taken != (int)line.len)
         http_conn_close(conn);
+}
+
+static bool was_reset(const struct http_connection *conn)
+{
+    int error = 0;
+    socklen_t size = sizeof error;
+    uv_os_fd_t fd;
+
+    return uv_fileno((const uv_handle_t *)&conn->tcp, &fd) == 0 &&
+           getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size) == 0 && error != 0;
+}
+
+void http_write_probe(struct http_connection *conn, uint64_t now_ms)
+{
+    if (was_reset(conn)) {
+        http_conn_close(conn);
+        return;
+    }
+    if (conn->probed == PROBES_MAX || now_ms < conn->since_ms + conn->probed * PROBE_MS)
+        return;
+    uv_buf_t byte = uv_buf_init((char *)(uintptr_t)STATUS_BEGIN + conn->probed, 1);
+    int taken = uv_try_write((uv_stream_t *)&conn->tcp, &byte, 1);
+
+    if (taken > 0) {
+        conn->server->counters.bytes_out++;
+        conn->probed++;
+    } else if (taken != UV_EAGAIN) {
+        http_conn_close(conn);
+    }
 }
 
 /* ---- for the owner -------------------------------------------------------------- */

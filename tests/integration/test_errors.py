@@ -44,8 +44,9 @@ def test_an_unknown_path_or_key_is_404(shared_mesh, path):
 
 
 @pytest.mark.parametrize("method,path,allow", [
-    ("GET", "/v1/features", "POST"), ("DELETE", "/livez", "GET"), ("PUT", "/v1/denoise", "POST"),
-    ("POST", "/metrics", "GET"), ("POST", "/v1/features/" + "0" * 64, "GET")])
+    ("GET", "/v1/features", "POST"), ("DELETE", "/livez", "GET"), ("DELETE", "/v1/denoise", "POST"),
+    ("POST", "/metrics", "GET"), ("POST", "/v1/features/" + "0" * 64, "GET"),
+    ("PUT", "/v1/features/" + "0" * 64, "GET"), ("DELETE", "/v1/features", "PUT")])
 def test_a_wrong_method_is_405_with_the_right_ones(shared_mesh, method, path, allow):
     answer = shared_mesh.request(method, path, body=b"x" if method in ("PUT", "POST") else None)
     problem(answer, 405, "method_not_allowed")

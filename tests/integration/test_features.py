@@ -4,12 +4,14 @@ import base64
 import hashlib
 import io
 import json
+import socket
 import struct
 
 import msgpack
 import numpy
 import pytest
 
+from tests.harness.raw import Raw, post
 from tests.harness.scenes import encoded, scene
 
 HEADER = 160
@@ -217,3 +219,25 @@ def test_pages_for_operators_answer(shared_mesh):
         assert name in monitor
     assert json.loads(shared_mesh.get("/status", service="monitor").body)
     assert b"<html" in shared_mesh.get("/", service="monitor").body.lower()
+
+
+def test_put_a_slash_and_a_half_closed_connection_are_answered(shared_mesh):
+    picture = encoded(".png", width=64, height=48, seed=12)
+    want = features(shared_mesh, picture).body
+    for method, path in [("POST", "/v1/features/"), ("PUT", "/v1/features"),
+                         ("PUT", "/v1/features/"), ("PUT", "/v1/features/photo.jpg")]:
+        answer = shared_mesh.request(method, path, body=picture,
+                                     headers={"Accept": "application/octet-stream"})
+        assert (answer.status, answer.body) == (200, want), (method, path)
+    for method, path in [("POST", "/v1/denoise/"), ("PUT", "/v1/denoise/photo.jpg")]:
+        answer = shared_mesh.request(method, path, body=picture)
+        assert (answer.status, answer.headers["content-type"]) == (200, "image/png")
+    assert shared_mesh.request("POST", "/v1/features/photo.jpg", body=picture).status == 405
+
+    fresh = encoded(".png", width=64, height=48, seed=13)
+    with Raw(shared_mesh.port()) as raw:
+        raw.send(post(fresh))
+        raw.socket.shutdown(socket.SHUT_WR)
+        status, headers, body = raw.answer()
+        assert (status, headers["x-cache"]) == (200, "miss") and json.loads(body)["count"] > 0
+        assert raw.closed()

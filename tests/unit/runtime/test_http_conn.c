@@ -102,6 +102,72 @@ static void a_client_that_closes_only_its_side_can_read_an_answer_on_its_way(voi
     rig_free(&rig);
 }
 
+static void a_client_that_closes_only_its_side_is_answered(void **state)
+{
+    (void)state;
+    static const char *const requests[] = {
+        GET_A, "GET /a HTTP/1.0\r\n\r\n",
+        "POST /a HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabc", GET_A GET_A,
+        GET_A GET_A "GET /cut-off"};
+    static const int answers[] = {1, 1, 1, 2, 2};
+
+    for (size_t i = 0; i < sizeof requests / sizeof requests[0]; i++) {
+        struct rig rig;
+        struct rig_text text = {0};
+        rig_init(&rig);
+        rig.mode = RIG_HOLD;
+        rig_open(&rig);
+        int fd = rig_connect(&rig);
+        rig_say(&rig, fd, requests[i]);
+        rig_until(&rig, rig.held != NULL);
+        assert_int_equal(shutdown(fd, SHUT_WR), 0);
+        /* The first byte of the answer asks whether the client is still there. */
+        rig_read_size(&rig, fd, &text, 1);
+        assert_string_equal(text.bytes, "H");
+        while (!text.eof) {
+            if (rig.held != NULL)
+                rig_answer(&rig, rig.held);
+            rig_take(&rig, fd, &text);
+        }
+        rig_until(&rig, rig_open_connections(&rig) == 0);
+        assert_int_equal(rig.gones, 0);
+        assert_int_equal(rig.ends, answers[i]);
+        assert_false(text.reset);
+        const char *at = text.bytes;
+        for (int k = 0; k < answers[i]; k++) {
+            at = strstr(at, "HTTP/1.1 200 OK\r\n");
+            assert_non_null(at++);
+        }
+        assert_null(strstr(at, "HTTP/1.1"));
+        assert_string_equal(text.bytes + text.size - 2, "/a");
+        rig_text_free(&text);
+        close(fd);
+        rig_free(&rig);
+    }
+}
+
+static void a_client_that_leaves_after_closing_its_side_is_noticed(void **state)
+{
+    (void)state;
+    struct rig rig;
+
+    rig_init(&rig);
+    rig.mode = RIG_HOLD;
+    rig_open(&rig);
+    int fd = rig_connect(&rig);
+    struct rig_text text = {0};
+    rig_say(&rig, fd, GET_A);
+    rig_until(&rig, rig.held != NULL);
+    assert_int_equal(shutdown(fd, SHUT_WR), 0);
+    rig_read_size(&rig, fd, &text, 1);
+    close(fd);
+    rig_until(&rig, rig.gones == 1);
+    rig_answer(&rig, rig.held);
+    rig_until(&rig, rig.ends == 1);
+    rig_text_free(&text);
+    rig_free(&rig);
+}
+
 /* ---- time ----------------------------------------------------------------------- */
 
 static void a_head_that_drips_is_refused_at_its_total_deadline(void **state)
@@ -528,6 +594,8 @@ int main(void)
         cmocka_unit_test(a_client_that_leaves_in_its_answer_costs_nothing),
         cmocka_unit_test(
             a_client_that_closes_only_its_side_can_read_an_answer_on_its_way),
+        cmocka_unit_test(a_client_that_closes_only_its_side_is_answered),
+        cmocka_unit_test(a_client_that_leaves_after_closing_its_side_is_noticed),
         cmocka_unit_test(a_head_that_drips_is_refused_at_its_total_deadline),
         cmocka_unit_test(a_body_that_drips_is_refused_and_its_request_ended),
         cmocka_unit_test(bytes_at_the_least_rate_extend_a_body_s_deadline),
