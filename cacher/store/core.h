@@ -47,6 +47,7 @@ struct cacher_store {
     struct breaker reads, writes;
     uint64_t (*unix_s)(void); /* tests set it */
     char last_error[STORE_ERROR_BYTES];
+    bool usable; /* something succeeded once */
     uv_timer_t timers[STORE_TIMERS];
     unsigned handles; /* not yet closed */
 
@@ -77,7 +78,9 @@ uint64_t cacher_store_now_us(const struct cacher_store *store);
 struct store_job *cacher_store_job_new(struct cacher_store *store, enum store_kind kind,
                                        void (*done)(struct store_job *job));
 void cacher_store_submit(struct cacher_store *store, struct store_job *job);
-/* Feed a breaker with how a job ended; says in the log when it opens or closes. */
+/* Feed a breaker with how a job ended; says in the log when it opens or closes. Before
+ * anything has succeeded the first failure opens both, and the first success closes them:
+ * a store that cannot be opened is no store. */
 void cacher_store_ended(struct cacher_store *store, struct breaker *breaker,
                         const struct store_job *job);
 

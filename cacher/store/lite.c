@@ -227,20 +227,6 @@ static struct lite *new_lite(uv_loop_t *loop, const char *path,
     return NULL;
 }
 
-/* What may heal is left to the thread: each job tries again. */
-static int first_connect(struct lite *lite)
-{
-    char error[STORE_ERROR_BYTES] = "";
-    int err = cacher_store_lite_connect(lite, error);
-
-    if (err == 0)
-        return 0;
-    bool heals = cacher_store_lite_may_heal(err);
-    log_event(heals ? LOG_WARNING : LOG_ERROR, "cannot open the store",
-              "path=\"%s\" error=\"%s\"", lite->path, error);
-    return heals ? 0 : err;
-}
-
 int cacher_store_lite_open(uv_loop_t *loop, const char *url,
                            const struct cacher_store_options *options,
                            struct store_home **out)
@@ -257,10 +243,6 @@ int cacher_store_lite_open(uv_loop_t *loop, const char *url,
     struct lite *lite = new_lite(loop, path, options);
     if (lite == NULL)
         return -ENOMEM;
-    if ((err = first_connect(lite)) < 0) {
-        free_lite(lite);
-        return err;
-    }
     if ((err = uv_async_init(loop, &lite->async, on_async)) < 0) {
         free_lite(lite);
         return err;

@@ -2,8 +2,8 @@
  * lite.h - the home in one SQLite file.
  *
  * SQLite blocks, so it has a thread of its own: lite.c is the loop's side and the queue
- * between the two, lite_open.c and lite_jobs.c run on the thread (and once, at start, on
- * the loop's, before the thread is there).
+ * between the two, lite_open.c and lite_jobs.c run on the thread. Its first job opens the
+ * file; while that fails each job tries again.
  *
  * Files: PATH, PATH-wal, PATH-shm are SQLite's. PATH.lock is ours, with two locks on open
  * file descriptions, which the kernel drops when the holder ends: byte 0 is held by the
@@ -73,8 +73,6 @@ struct lite {
 /* Opens the file if it is not open. 0, or -errno with the reason in `error`. */
 int cacher_store_lite_connect(struct lite *lite, char error[STORE_ERROR_BYTES]);
 void cacher_store_lite_disconnect(struct lite *lite);
-/* Whether trying again could help after connect() failed. */
-bool cacher_store_lite_may_heal(int err);
 /* Try to get the lock of retention. */
 bool cacher_store_lite_keep(struct lite *lite);
 int cacher_store_lite_errno(int code); /* of SQLite's primary code */

@@ -107,11 +107,6 @@ int cacher_store_lite_errno(int code)
     }
 }
 
-bool cacher_store_lite_may_heal(int err)
-{
-    return err == -ENOSPC || err == -EAGAIN || err == -ENOMEM || err == -EIO;
-}
-
 static int failed(struct lite *lite, int err, const char *what,
                   char error[STORE_ERROR_BYTES])
 {
@@ -119,6 +114,14 @@ static int failed(struct lite *lite, int err, const char *what,
         snprintf(error, STORE_ERROR_BYTES, "%s", what);
     else if (lite->db != NULL)
         snprintf(error, STORE_ERROR_BYTES, "%s", sqlite3_errmsg(lite->db));
+    return err;
+}
+
+static int open_failed(const char *path, char error[STORE_ERROR_BYTES])
+{
+    int err = -errno;
+
+    snprintf(error, STORE_ERROR_BYTES, "%s: %s", path, strerror(-err));
     return err;
 }
 
@@ -236,7 +239,7 @@ static int open_file(struct lite *lite, char error[STORE_ERROR_BYTES])
     /* Results are their owners' business; SQLite's other files inherit the mode. */
     int fd = open(lite->path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     if (fd < 0)
-        return failed(lite, -errno, strerror(errno), error);
+        return open_failed(lite->path, error);
     close(fd);
 
     int code = sqlite3_open_v2(lite->path, &db,
@@ -258,7 +261,7 @@ static int open_locked(struct lite *lite, char error[STORE_ERROR_BYTES])
 {
     lite->lock_fd = open(lite->lock_path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     if (lite->lock_fd < 0)
-        return failed(lite, -errno, strerror(errno), error);
+        return open_failed(lite->lock_path, error);
     for (unsigned waited_ms = 0; !lock_byte(lite, 1, F_WRLCK); waited_ms += 10) {
         if (waited_ms >= LITE_OPEN_MS)
             return failed(lite, -EAGAIN, "another process is opening the file", error);

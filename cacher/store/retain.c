@@ -9,10 +9,15 @@
 #include <errno.h>
 #include <string.h>
 
+/* While the store is away a round is also what asks it whether nobody else does. */
 static void next_round(struct cacher_store *store)
 {
-    uv_timer_start(&store->timers[STORE_TIMER_RETAIN], cacher_store_on_retain_timer,
-                   store->options.store_retention_every_s * 1000, 0);
+    uint64_t ms = store->options.store_retention_every_s * 1000;
+
+    if (store->reads.state != BREAKER_CLOSED && ms > store->options.store_breaker_ms_max)
+        ms = store->options.store_breaker_ms_max;
+    uv_timer_start(&store->timers[STORE_TIMER_RETAIN], cacher_store_on_retain_timer, ms,
+                   0);
 }
 
 static void note_keeper(struct cacher_store *store, bool held)
@@ -53,7 +58,7 @@ static void on_retained(struct store_job *job)
 
     store->retaining = NULL;
     if (job->err == 0) {
-        if (store->reads.state != BREAKER_CLOSED)
+        if (store->reads.state != BREAKER_CLOSED || !store->usable)
             cacher_store_ended(store, &store->reads, job);
         note_keeper(store, job->held);
         account(store, job);
@@ -63,6 +68,8 @@ static void on_retained(struct store_job *job)
                 (job->more || (excess(store) > 0 && (job->count || job->evicted > 0)));
     } else {
         if (job->err != -ECANCELED) {
+            if (!store->usable)
+                cacher_store_ended(store, &store->reads, job);
             snprintf(store->last_error, sizeof store->last_error, "%s", job->error);
             note_keeper(store, false);
         }

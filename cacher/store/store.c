@@ -51,6 +51,28 @@ static void note_breaker(const struct cacher_store *store, const struct breaker 
                   "store=%s", store->home->class->name);
 }
 
+static void first_failed(struct cacher_store *store)
+{
+    uint64_t now_us = cacher_store_now_us(store);
+    bool said = breaker_trip(&store->reads, now_us);
+
+    (void)breaker_trip(&store->writes, now_us);
+    if (said)
+        log_event(
+            LOG_ERROR, "store cannot be used",
+            "store=%s error=\"%s\" why=\"results are kept without it until it can\"",
+            store->home->class->name, store->last_error);
+}
+
+static void first_succeeded(struct cacher_store *store)
+{
+    store->usable = true;
+    if (store->reads.state != BREAKER_CLOSED)
+        note_breaker(store, &store->reads, false);
+    breaker_ok(&store->reads);
+    breaker_ok(&store->writes);
+}
+
 void cacher_store_ended(struct cacher_store *store, struct breaker *breaker,
                         const struct store_job *job)
 {
@@ -58,6 +80,10 @@ void cacher_store_ended(struct cacher_store *store, struct breaker *breaker,
 
     if (job->err == -ECANCELED && store->closing)
         return;
+    if (job->err == 0 && !store->usable) {
+        first_succeeded(store);
+        return;
+    }
     if (job->err == 0) {
         breaker_ok(breaker);
         if (was_open)
@@ -68,7 +94,9 @@ void cacher_store_ended(struct cacher_store *store, struct breaker *breaker,
         return;
     }
     snprintf(store->last_error, sizeof store->last_error, "%s", job->error);
-    if (breaker_failed(breaker, cacher_store_now_us(store)))
+    if (!store->usable)
+        first_failed(store);
+    else if (breaker_failed(breaker, cacher_store_now_us(store)))
         note_breaker(store, breaker, true);
 }
 

@@ -50,11 +50,10 @@ struct cacher_store_options {
 void cacher_store_options_init(struct cacher_store_options *options);
 
 /* Copies what it needs. 0; -EINVAL: a URL that is neither (said in the log); -ENOMEM. The
- * file is opened here, which may take as long as another cacher takes to make it; -errno
- * (said in the log) where trying again would not help: it cannot be made, is no database,
- * belongs to another program or has a schema newer than ours (-EPROTO). PostgreSQL may be
- * down: it is connected when needed; if its schema is too new, all that is asked fails,
- * said in the log and by describe(). */
+ * store itself is opened behind: the first round of retention says in the log, once, and
+ * describe() says, when it cannot be: no server, wrong credentials, no folder, a disk
+ * that is read-only, a file that is damaged or another program's, a schema newer than
+ * ours. Then both breakers are open, and it is tried again until it can. */
 int cacher_store_open(uv_loop_t *loop, const char *url,
                       const struct cacher_store_options *options,
                       struct cacher_tier **out);

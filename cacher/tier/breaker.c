@@ -43,6 +43,13 @@ bool breaker_failed(struct breaker *breaker, uint64_t now_us)
     return was_closed;
 }
 
+bool breaker_trip(struct breaker *breaker, uint64_t now_us)
+{
+    if (breaker->state == BREAKER_CLOSED)
+        breaker->failed = breaker->failures - 1;
+    return breaker_failed(breaker, now_us);
+}
+
 const char *breaker_state_name(unsigned state)
 {
     static const char *const names[] = {"closed", "half-open", "open"};

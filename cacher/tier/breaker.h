@@ -33,6 +33,8 @@ bool breaker_ask(struct breaker *breaker, uint64_t now_us);
 void breaker_ok(struct breaker *breaker);
 /* True when this failure opened it: say it in the log, once. */
 bool breaker_failed(struct breaker *breaker, uint64_t now_us);
+/* Open, without the failures that it usually takes. As breaker_failed. */
+bool breaker_trip(struct breaker *breaker, uint64_t now_us);
 const char *breaker_state_name(unsigned state); /* "closed", "half-open", "open" */
 
 #endif

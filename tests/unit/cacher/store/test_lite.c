@@ -121,16 +121,83 @@ static void what_is_no_store_is_refused(void **state)
     memcpy(text, "sqlite:///", 10);
     text[sizeof text - 1] = '\0';
     assert_int_equal(open_code(text), -EINVAL);
-    assert_int_equal(open_code("sqlite:///no/such/folder/x.db"), -ENOENT);
-    assert_int_equal(open_code("sqlite:///dev/null/x.db"), -ENOTDIR);
 }
 
-static void another_programs_file_is_refused_and_left_alone(void **state)
+/* Both breakers are open before anybody has asked. */
+static struct cacher_store *open_unusable(const char *where, const char *why)
+{
+    struct cacher_store_options options = quick_options();
+    struct cacher_store *store = open_with(where, &options);
+
+    WAIT(store->last_error[0] != '\0');
+    if (!last_error_has(store, why))
+        fail_msg("%s: %s", where, store->last_error);
+    assert_int_not_equal(store->reads.state, BREAKER_CLOSED);
+    assert_int_not_equal(store->writes.state, BREAKER_CLOSED);
+    assert_false(store->usable);
+    return store;
+}
+
+static void is_unusable(const char *where, const char *why)
+{
+    close_it(open_unusable(where, why));
+}
+
+/* It is found although nobody asks. */
+static void comes_back(struct cacher_store *store)
+{
+    WAIT(store->reads.state == BREAKER_CLOSED && store->writes.state == BREAKER_CLOSED);
+    assert_int_equal(put(store, &(struct given){.number = 7, .payload_bytes = 100}), 0);
+    WAIT(counters(store)->puts == 1);
+    assert_true(has(store, 7));
+    close_it(store);
+}
+
+static void a_folder_that_is_missing_is_waited_for(void **state)
+{
+    (void)state;
+    char missing[100], where[200];
+
+    is_unusable("sqlite:///dev/null/x.db", "Not a directory");
+    snprintf(missing, sizeof missing, "%s/later", folder);
+    snprintf(where, sizeof where, "sqlite://%s/x.db", missing);
+    struct cacher_store *store = open_unusable(where, "later/x.db.lock: No such file");
+    assert_int_equal(mkdir(missing, 0700), 0);
+    comes_back(store);
+    snprintf(where, sizeof where, "%s/x.db", missing);
+    remove_files(where);
+    assert_int_equal(rmdir(missing), 0);
+}
+
+static void a_disk_that_is_read_only_is_waited_for(void **state)
+{
+    (void)state;
+    char disk[100], where[200];
+
+    snprintf(disk, sizeof disk, "%s/disk", folder);
+    snprintf(where, sizeof where, "sqlite://%s/s.db", disk);
+    assert_int_equal(mkdir(disk, 0700), 0);
+    if (mount("tmpfs", disk, "tmpfs", MS_RDONLY, "size=8m") != 0) {
+        rmdir(disk);
+        print_message("skipped: no right to mount a small disk\n");
+        skip();
+    }
+    struct cacher_store *store = open_unusable(where, "Read-only file system");
+    assert_int_equal(mount("tmpfs", disk, "tmpfs", MS_REMOUNT, "size=8m"), 0);
+    comes_back(store);
+    assert_int_equal(umount(disk), 0);
+    assert_int_equal(rmdir(disk), 0);
+}
+
+static void another_programs_file_is_left_alone_and_waited_for(void **state)
 {
     (void)state;
     sql("CREATE TABLE theirs (x)");
-    assert_int_equal(open_code(url), -EEXIST);
+    struct cacher_store *store =
+        open_unusable(url, "the file is another program's database");
     assert_int_equal(sql_number("SELECT count(*) FROM sqlite_schema"), 1);
+    sql("DROP TABLE theirs");
+    comes_back(store);
     empty();
 
     FILE *file = fopen(path, "w");
@@ -138,19 +205,29 @@ static void another_programs_file_is_refused_and_left_alone(void **state)
     for (unsigned i = 0; i < 1000; i++)
         fprintf(file, "This is a letter, not a database.\n");
     fclose(file);
-    assert_int_equal(open_code(url), -EUCLEAN);
+    is_unusable(url, "file is not a database");
     struct stat status;
     assert_int_equal(stat(path, &status), 0);
     assert_int_equal(status.st_size, 34000);
 }
 
+static void is_usable(void)
+{
+    struct cacher_store_options options = quick_options();
+    struct cacher_store *store = open_with(url, &options);
+
+    WAIT(store->usable);
+    assert_int_equal(store->reads.state, BREAKER_CLOSED);
+    close_it(store);
+}
+
 static void a_newer_schema_is_refused_and_an_older_one_migrated(void **state)
 {
     (void)state;
-    assert_int_equal(open_code(url), 0);
+    is_usable();
     assert_int_equal(sql_number("SELECT version FROM siftmesh_schema"), LITE_SCHEMA);
     sql("UPDATE siftmesh_schema SET version = 99");
-    assert_int_equal(open_code(url), -EPROTO);
+    is_unusable(url, "schema 99 is newer than 1");
     assert_int_equal(sql_number("SELECT version FROM siftmesh_schema"), 99);
     struct stat status;
     assert_int_equal(stat(path, &status), 0);
@@ -159,7 +236,7 @@ static void a_newer_schema_is_refused_and_an_older_one_migrated(void **state)
     /* Version 0: a crash between making the file and its first migration. */
     sql("CREATE TABLE siftmesh_schema (version INTEGER NOT NULL);"
         "INSERT INTO siftmesh_schema VALUES (0); DROP TABLE siftmesh_schema");
-    assert_int_equal(open_code(url), 0);
+    is_usable();
     assert_int_equal(sql_number("SELECT count(*) FROM results"), 0);
 }
 
@@ -412,7 +489,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         CONTRACT_TESTS,
         CONTRACT(what_is_no_store_is_refused),
-        CONTRACT(another_programs_file_is_refused_and_left_alone),
+        CONTRACT(a_folder_that_is_missing_is_waited_for),
+        CONTRACT(a_disk_that_is_read_only_is_waited_for),
+        CONTRACT(another_programs_file_is_left_alone_and_waited_for),
         CONTRACT(a_newer_schema_is_refused_and_an_older_one_migrated),
         CONTRACT(what_was_acknowledged_survives_kill_9),
         CONTRACT(retention_moves_when_its_process_is_killed),

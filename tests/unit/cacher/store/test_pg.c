@@ -73,6 +73,23 @@ static void who_cannot_be_reached_is_told(void **state)
                "cannot find host no-such-host.invalid");
 }
 
+/* At the start, not at the first picture; and once, however often it is tried. */
+static void wrong_credentials_are_told_before_anybody_asks(void **state)
+{
+    (void)state;
+    struct cacher_store_options options = quick_options();
+    char where[200];
+
+    snprintf(where, sizeof where, "postgres://siftmesh:hunter2@127.0.0.1:%d/postgres",
+             server_port);
+    struct cacher_store *store = open_with(where, &options);
+    WAIT(last_error_has(store, "authentication failed"));
+    assert_false(store->usable);
+    assert_int_not_equal(store->reads.state, BREAKER_CLOSED);
+    assert_int_not_equal(store->writes.state, BREAKER_CLOSED);
+    close_it(store);
+}
+
 static void hosts_have_names_and_folders_too(void **state)
 {
     (void)state;
@@ -548,6 +565,7 @@ int main(void)
         CONTRACT_TESTS,
         CONTRACT(what_is_no_url_is_refused),
         CONTRACT(who_cannot_be_reached_is_told),
+        CONTRACT(wrong_credentials_are_told_before_anybody_asks),
         CONTRACT(hosts_have_names_and_folders_too),
         CONTRACT(a_newer_schema_is_refused_and_told),
         CONTRACT(a_user_without_rights_uses_a_schema_made_for_it),
