@@ -11,8 +11,13 @@
 #include <unistd.h>
 #include <zmq.h>
 
-#define HELLO_REPEAT_MS  200
+#define HELLO_FIRST_MS   10 /* wait for WELCOME, doubled up to HELLO_MAX_MS */
+#define HELLO_MAX_MS     200
 #define HEARTBEAT_MIN_MS 20
+#define SILENT_INTERVALS 3 /* heartbeats without a frame: is the session still there? */
+#define RECONNECT_MS     5000 /* HELLO without an answer for so long: connect anew */
+#define DRAINING_WAIT_MS 200  /* before a broker that stops is asked again */
+#define SETTLE_MS        1000 /* for the cache to take a result */
 #define CLIENT_HWM       1024 /* messages */
 /* A parked cache request may wait as long as another's computation; ask no longer than
  * this before computing it ourselves. */
@@ -20,9 +25,13 @@
 
 struct siftmesh {
     void *context, *socket;
-    uint64_t epoch, ids;
-    int heartbeat_ms;
-    int64_t pinged_ms;
+    char front[256];
+    bool open;         /* a session, as far as we know: PING, not HELLO */
+    uint64_t epoch;    /* of the broker that the session is with */
+    uint64_t sessions; /* those in which nothing of the one before is known */
+    uint64_t ids;
+    int heartbeat_ms, hello_ms;
+    int64_t said_ms, heard_ms, connected_ms; /* the last time */
     uint8_t prefix[8];
 };
 
@@ -101,72 +110,143 @@ static int recv_message(struct siftmesh *mesh, struct incoming *in)
     return err == 0 && count < 2 ? -EPROTO : err;
 }
 
-static void keep_alive(struct siftmesh *mesh)
-{
-    struct proto_envelope ping = {.verb = PROTO_PING, .priority = PROTO_PRIORITY_NORMAL};
+/* ---- session ---- */
 
-    if (mesh->epoch == 0 || now_ms() - mesh->pinged_ms < mesh->heartbeat_ms)
-        return;
-    mesh->pinged_ms = now_ms();
-    (void)send_message(mesh, &ping, NULL, NULL, 0); /* silence shows by itself */
+static void lose_session(struct siftmesh *mesh)
+{
+    mesh->open = false;
+    mesh->hello_ms = HELLO_FIRST_MS;
+    mesh->said_ms = mesh->connected_ms = now_ms();
+    mesh->said_ms -= HELLO_MAX_MS; /* HELLO at once */
 }
 
-/* The next message before `until_ms`. 0, -ETIMEDOUT, or -ECONNRESET: session lost. */
-static int next_message(struct siftmesh *mesh, int64_t until_ms, struct incoming *in)
+static void take_welcome(struct siftmesh *mesh, const struct incoming *in)
 {
-    for (;;) {
-        int err = recv_message(mesh, in);
-        if (err == 0) {
-            bool other = mesh->epoch != 0 && in->envelope.epoch != mesh->epoch &&
-                         in->envelope.verb == PROTO_PONG;
-            if (other || in->envelope.verb == PROTO_BYE)
-                return -ECONNRESET;
-            if (in->envelope.verb != PROTO_PONG)
-                return 0;
-        } else if (err == -EAGAIN) {
-            int64_t left = until_ms - now_ms();
-            if (left <= 0)
-                return -ETIMEDOUT;
-            keep_alive(mesh);
-            zmq_pollitem_t item = {mesh->socket, 0, ZMQ_POLLIN, 0};
-            zmq_poll(&item, 1, left < mesh->heartbeat_ms ? left : mesh->heartbeat_ms);
-        }
+    struct proto_welcome welcome;
+
+    if (mesh->open ||
+        proto_body_decode(proto_welcome_fields, in->body, in->body_bytes, &welcome) < 0)
+        return;
+    if (welcome.fresh != 0 || in->envelope.epoch != mesh->epoch || mesh->sessions == 0)
+        mesh->sessions++;
+    mesh->open = true;
+    mesh->epoch = in->envelope.epoch;
+    mesh->heartbeat_ms = welcome.heartbeat_ms > HEARTBEAT_MIN_MS
+                             ? (int)welcome.heartbeat_ms
+                             : HEARTBEAT_MIN_MS;
+}
+
+/* True for a message that is about the session, not about a request. */
+static bool take_session(struct siftmesh *mesh, const struct incoming *in)
+{
+    switch (in->envelope.verb) {
+    case PROTO_WELCOME:
+        take_welcome(mesh, in);
+        return true;
+    case PROTO_PONG:
+        if (mesh->open && in->envelope.epoch != mesh->epoch)
+            lose_session(mesh);
+        return true;
+    case PROTO_BYE:
+        if (mesh->open)
+            lose_session(mesh);
+        return true;
+    default:
+        return false;
     }
 }
 
-/* ---- session ---- */
+static int connect_front(struct siftmesh *mesh)
+{
+    uint64_t unique;
+    char id[64];
 
-static int hello(struct siftmesh *mesh, int timeout_ms)
+    memcpy(&unique, mesh->prefix, sizeof unique);
+    snprintf(id, sizeof id, "client:%d-%016llx-%llx", (int)getpid(),
+             (unsigned long long)unique, (unsigned long long)++mesh->ids);
+    zmq_setsockopt(mesh->socket, ZMQ_ROUTING_ID, id, strlen(id));
+    mesh->connected_ms = now_ms();
+    return zmq_connect(mesh->socket, mesh->front) < 0 ? -zmq_errno() : 0;
+}
+
+static void say_hello(struct siftmesh *mesh)
+{
+    struct proto_envelope hello = {.verb = PROTO_HELLO,
+                                   .priority = PROTO_PRIORITY_NORMAL};
+    struct proto_hello body = {.role = "client", .version = SIFTMESH_VERSION};
+
+    /* A connection that a sleep or a router killed, or whose handshake was refused, does
+     * not come back by itself. The broker may still hold the old one, under its id. */
+    if (now_ms() - mesh->connected_ms > RECONNECT_MS &&
+        zmq_disconnect(mesh->socket, mesh->front) == 0)
+        (void)connect_front(mesh); /* took the same address before */
+    snprintf(body.name, sizeof body.name, "client:%d", (int)getpid());
+    (void)send_message(mesh, &hello, &body, NULL, 0); /* not connected yet: said again */
+    mesh->hello_ms =
+        mesh->hello_ms * 2 < HELLO_MAX_MS ? mesh->hello_ms * 2 : HELLO_MAX_MS;
+}
+
+/* HELLO while there is no session, PING while there is one; ms until the next of them. */
+static int64_t keep_session(struct siftmesh *mesh)
+{
+    struct proto_envelope ping = {.verb = PROTO_PING, .priority = PROTO_PRIORITY_NORMAL};
+    int64_t now = now_ms();
+
+    if (mesh->open && now - mesh->heard_ms > SILENT_INTERVALS * mesh->heartbeat_ms)
+        lose_session(mesh);
+    int64_t due = mesh->said_ms + (mesh->open ? mesh->heartbeat_ms : mesh->hello_ms);
+    if (now >= due) {
+        if (mesh->open)
+            (void)send_message(mesh, &ping, NULL, NULL, 0); /* silence shows by itself */
+        else
+            say_hello(mesh);
+        mesh->said_ms = now;
+        due = now + (mesh->open ? mesh->heartbeat_ms : mesh->hello_ms);
+    }
+    return due - now;
+}
+
+/* One step towards a message about a request: 0 when it is in `in`; -EAGAIN: look at the
+ * session, and step again; -ETIMEDOUT: it is `until_ms`. */
+static int step(struct siftmesh *mesh, int64_t until_ms, struct incoming *in)
+{
+    int err = recv_message(mesh, in);
+
+    if (err == 0) {
+        mesh->heard_ms = now_ms();
+        return take_session(mesh, in) ? -EAGAIN : 0;
+    }
+    int64_t left = until_ms - now_ms();
+    if (left <= 0)
+        return -ETIMEDOUT;
+    if (err == -EAGAIN) {
+        int64_t due = keep_session(mesh);
+        zmq_pollitem_t item = {mesh->socket, 0, ZMQ_POLLIN, 0};
+        zmq_poll(&item, 1, left < due ? left : due);
+    }
+    return -EAGAIN;
+}
+
+/* Who said nothing for a heartbeat cannot know that the session is still there. */
+static void begin_call(struct siftmesh *mesh)
+{
+    mesh->heard_ms = now_ms();
+    if (mesh->open && mesh->heard_ms - mesh->said_ms >= mesh->heartbeat_ms)
+        lose_session(mesh);
+}
+
+static int await_session(struct siftmesh *mesh, int timeout_ms)
 {
     int64_t until = now_ms() + timeout_ms;
     struct incoming in = {0};
-    struct proto_hello body = {.role = "client", .version = SIFTMESH_VERSION};
-    struct proto_welcome welcome;
-    int err = -ETIMEDOUT;
+    int err = -EAGAIN;
 
-    snprintf(body.name, sizeof body.name, "client:%d", (int)getpid());
-    mesh->heartbeat_ms = HELLO_REPEAT_MS;
     zmq_msg_init(&in.payload);
-    while (err == -ETIMEDOUT && now_ms() < until) {
-        struct proto_envelope e = {.verb = PROTO_HELLO,
-                                   .priority = PROTO_PRIORITY_NORMAL};
-        int64_t again = now_ms() + HELLO_REPEAT_MS;
-        (void)send_message(mesh, &e, &body, NULL, 0); /* not connected yet: once more */
-        err = next_message(mesh, again < until ? again : until, &in);
-        if (err == 0 && in.envelope.verb != PROTO_WELCOME)
-            err = -ETIMEDOUT;
-    }
-    if (err == 0)
-        err = proto_body_decode(proto_welcome_fields, in.body, in.body_bytes, &welcome);
-    if (err == 0) {
-        mesh->epoch = in.envelope.epoch;
-        mesh->heartbeat_ms = welcome.heartbeat_ms > HEARTBEAT_MIN_MS
-                                 ? (int)welcome.heartbeat_ms
-                                 : HEARTBEAT_MIN_MS;
-        mesh->pinged_ms = now_ms();
-    }
+    lose_session(mesh);
+    while (!mesh->open && err != -ETIMEDOUT)
+        err = step(mesh, until, &in);
     zmq_msg_close(&in.payload);
-    return err;
+    return mesh->open ? 0 : -ETIMEDOUT;
 }
 
 static int set_key(void *socket, int option, const struct proto_curve_key *key)
@@ -190,18 +270,14 @@ static int secure(void *socket, const char *front, const struct proto_curve *cur
 static int set_up_socket(struct siftmesh *mesh, const char *front,
                          const struct proto_curve *curve)
 {
-    char id[64];
-    uint64_t unique;
     int zero = 0, one = 1, hwm = CLIENT_HWM;
 
+    if (snprintf(mesh->front, sizeof mesh->front, "%s", front) >= (int)sizeof mesh->front)
+        return -EINVAL;
     mesh->context = zmq_ctx_new();
     mesh->socket = mesh->context ? zmq_socket(mesh->context, ZMQ_DEALER) : NULL;
     if (mesh->socket == NULL)
         return -ENOMEM;
-    memcpy(&unique, mesh->prefix, sizeof unique);
-    snprintf(id, sizeof id, "client:%d-%016llx", (int)getpid(),
-             (unsigned long long)unique);
-    zmq_setsockopt(mesh->socket, ZMQ_ROUTING_ID, id, strlen(id));
     zmq_setsockopt(mesh->socket, ZMQ_LINGER, &zero, sizeof zero);
     zmq_setsockopt(mesh->socket, ZMQ_IMMEDIATE, &one, sizeof one);
     zmq_setsockopt(mesh->socket, ZMQ_IPV6, &one, sizeof one);
@@ -210,7 +286,7 @@ static int set_up_socket(struct siftmesh *mesh, const char *front,
     int err = secure(mesh->socket, front, curve);
     if (err < 0)
         return err;
-    return zmq_connect(mesh->socket, front) < 0 ? -zmq_errno() : 0;
+    return connect_front(mesh);
 }
 
 int siftmesh_open(const char *front, int timeout_ms, struct siftmesh **out)
@@ -229,7 +305,7 @@ int siftmesh_open_curve(const char *front, const struct proto_curve *curve,
         abort(); /* never comes short for 8 bytes, getrandom(2) */
     int err = set_up_socket(mesh, front, curve);
     if (err == 0)
-        err = hello(mesh, timeout_ms);
+        err = await_session(mesh, timeout_ms);
     if (err < 0) {
         siftmesh_close(mesh);
         return err;
@@ -246,7 +322,7 @@ void siftmesh_close(struct siftmesh *mesh)
         struct proto_envelope bye = {.verb = PROTO_BYE,
                                      .priority = PROTO_PRIORITY_NORMAL};
         int linger_ms = 100;
-        if (mesh->epoch != 0)
+        if (mesh->open)
             (void)send_message(mesh, &bye, NULL, NULL, 0);
         zmq_setsockopt(mesh->socket, ZMQ_LINGER, &linger_ms, sizeof linger_ms);
         zmq_close(mesh->socket);
@@ -295,18 +371,70 @@ static int take_payload(struct incoming *in, struct siftmesh_result *result)
     return 0;
 }
 
-/* Wait for what ends request `id`: FINAL, REJECT, or `verb` of a control answer. */
-static int await_end(struct siftmesh *mesh, const struct proto_id *id, int verb,
-                     int64_t until_ms, struct incoming *in)
+/* A question and what answers it: FINAL, REJECT, or `answer_verb`. */
+struct exchange {
+    struct proto_envelope *envelope;
+    const void *body, *payload;
+    size_t size;
+    int answer_verb; /* -1: none */
+    int64_t until_ms, not_before_ms;
+    uint64_t session; /* in which it was sent; 0: in none, or it came to nothing */
+};
+
+static int send_question(struct siftmesh *mesh, struct exchange *x)
 {
+    int64_t now = now_ms();
+
+    x->envelope->request = new_id(mesh);
+    if (x->envelope->verb == PROTO_SUBMIT)
+        x->envelope->budget_ms = (uint32_t)(x->until_ms > now ? x->until_ms - now : 1);
+    int err = send_message(mesh, x->envelope, x->body, x->payload, x->size);
+    if (err == 0) {
+        x->session = mesh->sessions;
+        mesh->said_ms = now;
+    } else if (err == -EAGAIN || err == -EINTR) { /* no connection: the broker is away */
+        x->not_before_ms = now + HELLO_MAX_MS;
+        err = 0;
+    }
+    return err;
+}
+
+static bool is_end(struct exchange *x, const struct incoming *in)
+{
+    uint8_t got = in->envelope.verb;
+    bool ours = memcmp(&in->envelope.request, &x->envelope->request,
+                       sizeof in->envelope.request) == 0;
+
+    if (!ours || (got != PROTO_FINAL && got != PROTO_REJECT && got != x->answer_verb))
+        return false;
+    if (got == x->answer_verb || in->envelope.status != PROTO_STATUS_DRAINING ||
+        now_ms() + DRAINING_WAIT_MS >= x->until_ms)
+        return true;
+    x->session = 0; /* a successor will take it */
+    x->not_before_ms = now_ms() + DRAINING_WAIT_MS;
+    return false;
+}
+
+/* Ask until there is an answer: again in each session that does not know the question. */
+static int exchange(struct siftmesh *mesh, struct exchange *x, struct incoming *in)
+{
+    int err = -EAGAIN;
+
+    begin_call(mesh);
     for (;;) {
-        int err = next_message(mesh, until_ms, in);
-        if (err < 0)
-            return err;
-        uint8_t got = in->envelope.verb;
-        if (memcmp(&in->envelope.request, id, sizeof *id) == 0 &&
-            (got == PROTO_FINAL || got == PROTO_REJECT || got == verb))
+        bool waits = mesh->open && x->session != mesh->sessions;
+        if (waits && now_ms() >= x->not_before_ms) {
+            err = send_question(mesh, x);
+            if (err < 0)
+                return err;
+            continue;
+        }
+        bool later = waits && x->not_before_ms < x->until_ms;
+        err = step(mesh, later ? x->not_before_ms : x->until_ms, in);
+        if (err == 0 && is_end(x, in))
             return 0;
+        if (err == -ETIMEDOUT && !later)
+            return err;
     }
 }
 
@@ -324,19 +452,21 @@ static int submit(struct siftmesh *mesh, const struct proto_submit *body,
 {
     struct proto_envelope e = {.verb = PROTO_SUBMIT,
                                .priority = PROTO_PRIORITY_NORMAL,
-                               .budget_ms = (uint32_t)timeout_ms,
                                .cost_bytes = cost_bytes,
-                               .request = new_id(mesh)};
+                               .trace = new_id(mesh)};
+    struct exchange x = {.envelope = &e,
+                         .body = body,
+                         .payload = payload,
+                         .size = size,
+                         .answer_verb = -1,
+                         .until_ms = now_ms() + timeout_ms};
     struct incoming in = {0};
 
-    e.trace = e.request;
     zmq_msg_init(&in.payload);
-    int err = send_message(mesh, &e, body, payload, size);
-    if (err == 0)
-        err = await_end(mesh, &e.request, -1, now_ms() + timeout_ms, &in);
+    int err = exchange(mesh, &x, &in);
     if (err == 0)
         err = finish(&in, result);
-    if (err == -ETIMEDOUT) {
+    if (err == -ETIMEDOUT && x.session != 0) {
         e.verb = PROTO_CANCEL;
         (void)send_message(mesh, &e, NULL, NULL, 0);
     }
@@ -410,7 +540,7 @@ static int compute(struct siftmesh *mesh, enum proto_kind kind, const char *meth
         return -ENOMEM;
 
     int err = ask_cache(mesh, &body, timeout_ms, result);
-    if (err == -ECONNRESET || err == -ENOMEM)
+    if (err == -ENOMEM)
         return err;
     if (err == 0 &&
         (result->status == PROTO_STATUS_OK || proto_status_is_of_input(result->status))) {
@@ -425,8 +555,8 @@ static int compute(struct siftmesh *mesh, enum proto_kind kind, const char *meth
     uint64_t cost = proto_picture_cost_bytes(image, size, kind, params);
     err = left <= 0 ? -ETIMEDOUT
                     : submit(mesh, &body, image, size, cost, (int)left, result);
-    if (lease != 0 && err != -ECONNRESET)
-        settle(mesh, &body, lease, result, HELLO_REPEAT_MS * 5);
+    if (lease != 0)
+        settle(mesh, &body, lease, result, SETTLE_MS);
     return err;
 }
 
@@ -450,15 +580,16 @@ int siftmesh_control(struct siftmesh *mesh, enum proto_verb verb, const void *bo
                      enum proto_verb answer_verb, void *answer, int timeout_ms,
                      struct siftmesh_result *result)
 {
-    struct proto_envelope e = {
-        .verb = (uint8_t)verb, .priority = PROTO_PRIORITY_HIGH, .request = new_id(mesh)};
+    struct proto_envelope e = {.verb = (uint8_t)verb, .priority = PROTO_PRIORITY_HIGH};
+    struct exchange x = {.envelope = &e,
+                         .body = body,
+                         .answer_verb = (int)answer_verb,
+                         .until_ms = now_ms() + timeout_ms};
     struct incoming in = {0};
 
     *result = (struct siftmesh_result){0};
     zmq_msg_init(&in.payload);
-    int err = send_message(mesh, &e, body, NULL, 0);
-    if (err == 0)
-        err = await_end(mesh, &e.request, (int)answer_verb, now_ms() + timeout_ms, &in);
+    int err = exchange(mesh, &x, &in);
     if (err == 0 && in.envelope.verb != answer_verb)
         err = finish(&in, result);
     else if (err == 0 && answer != NULL)

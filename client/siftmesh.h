@@ -14,8 +14,12 @@
  *     }
  *     siftmesh_close(mesh);
  *
- * Blocking; a handle belongs to one thread at a time, use one for each thread. Speaks
- * SMP/1, docs/PROTOCOL.md section 3. Link with libzmq, msgpack-c and libcrypto.
+ * Blocking; a handle belongs to one thread at a time, use one for each thread. It may be
+ * idle for as long as its owner likes: no thread works behind it, and a call opens the
+ * session anew where the broker has closed it. A broker that is restarted, or a machine
+ * that slept, costs a call time but no error: what is unknown to the broker is asked
+ * again until `timeout_ms` is over. Speaks SMP/1, docs/PROTOCOL.md section 3. Link with
+ * libzmq, msgpack-c and libcrypto.
  */
 #ifndef SIFTMESH_H
 #define SIFTMESH_H
@@ -61,8 +65,7 @@ void siftmesh_close(struct siftmesh *mesh); /* NULL is fine */
 /*
  * The features of the picture in `image` (borrowed): from the cache, or computed and
  * then kept there. 0 when the mesh answered (look at result->status), -ETIMEDOUT when it
- * did not within `timeout_ms`, -ECONNRESET when the broker was restarted meanwhile,
- * -ENOMEM.
+ * did not within `timeout_ms`, also where no broker was there; -ENOMEM.
  */
 int siftmesh_features(struct siftmesh *mesh, const void *image, size_t size,
                       const struct proto_params *params, int timeout_ms,

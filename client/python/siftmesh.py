@@ -15,6 +15,7 @@ Needs pyzmq, msgpack and numpy (Debian: python3-zmq python3-msgpack python3-nump
 belongs to one thread. Protocol: docs/PROTOCOL.md.
 """
 
+import contextlib
 import hashlib
 import os
 import re
@@ -26,13 +27,19 @@ import numpy
 import zmq
 
 HEADER = struct.Struct("<4sBBHHBBI16sQ16sQ")
-HELLO, WELCOME, SUBMIT, ACCEPT, FINAL, REJECT = 1, 2, 3, 4, 5, 6
+HELLO, WELCOME, SUBMIT, ACCEPT, FINAL, REJECT, CANCEL = 1, 2, 3, 4, 5, 6, 7
 PING, PONG, BYE, STATS = 8, 9, 10, 24
 NORMAL = 1
-OK, MISS = 0, 20
+OK, DRAINING, UNAVAILABLE, MISS = 0, 17, 18, 20
 OF_INPUT = (9, 10, 11)  # what the cache remembers of a picture that cannot be used
 ALGORITHM = b"siftmesh-2:nlm1:sift2:vlfeat-0.9.21"
 KINDS = {"features": 1, "denoise": 2}
+HELLO_FIRST_S, HELLO_MAX_S = 0.01, 0.2  # waits for WELCOME, doubled
+SILENT_INTERVALS = 3                    # heartbeats without a frame: is the session there?
+RECONNECT_S = 5.0                       # HELLO without an answer for so long: connect anew
+AGAIN_S = 0.2                           # before what was not taken is sent again
+CACHE_WAIT_S = 20.0                     # as long as another's computation may take
+SETTLE_S = 1.0                          # for the cache to take a result
 
 # proto/params.tbl: name, packing, default; choices are indices.
 CHOICES = {
@@ -174,23 +181,29 @@ def _leaves_this_host(address):
 
 class Mesh:
     """A session with the broker at `front`. `curve_key` and `curve_server`: files with our
-    keys and the broker's public one, required for a broker on another host."""
+    keys and the broker's public one, required for a broker on another host.
+
+    It may be idle for as long as you like: a call opens the session anew where the broker
+    has closed it. A broker that is restarted, or a machine that slept, costs a call time
+    but no error. TimeoutError: no answer within the call's `timeout`."""
 
     def __init__(self, front=None, timeout=5.0, curve_key=None, curve_server=None):
         base = os.environ.get("XDG_RUNTIME_DIR")
         folder = f"{base}/siftmesh" if base else f"/tmp/siftmesh-{os.getuid()}"
-        self._prefix, self._count, self._epoch = os.urandom(8), 0, 0
-        self._heartbeat, self._pinged = 0.2, time.monotonic()
+        self._prefix, self._count = os.urandom(8), 0
+        # The session: is it open, with which broker, how many were new to it.
+        self._open, self._epoch, self._sessions = False, 0, 0
+        self._heartbeat, self._hello_wait = 1.0, HELLO_FIRST_S
+        self._said = self._heard = self._connected = time.monotonic()
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.DEALER)
-        self._socket.setsockopt(zmq.ROUTING_ID, f"python-{self._prefix.hex()}".encode())
         self._socket.setsockopt(zmq.LINGER, 100)
         self._socket.setsockopt(zmq.IMMEDIATE, 1)
-        front = front or f"ipc://{folder}/front.sock"
+        self._front = front or f"ipc://{folder}/front.sock"
         try:
-            self._secure(front, curve_key, curve_server)
-            self._socket.connect(front)
-            self._hello(timeout)
+            self._secure(self._front, curve_key, curve_server)
+            self._connect()
+            self._await_session(time.monotonic() + timeout)
         except Exception:
             self.close()
             raise
@@ -202,7 +215,7 @@ class Mesh:
         self.close()
 
     def close(self):
-        if self._epoch:
+        if self._open:
             self._send(BYE, bytes(16), {})
         self._socket.close()
         self._context.term()
@@ -219,8 +232,7 @@ class Mesh:
     def stats(self, timeout=5.0):
         """The broker's state, as `siftmesh status --json` prints it."""
         import json
-        request = self._send(STATS, self._new_id(), {})
-        return json.loads(self._answer(request, (STATS,), timeout)[3])
+        return json.loads(self._exchange(STATS, {}, timeout, answer=STATS)[2])
 
     # ---- requests ----
 
@@ -230,7 +242,7 @@ class Mesh:
         digest = hashlib.sha256(image).digest()
         key = hashlib.sha256(digest + bytes([KINDS[method]]) + canon + ALGORITHM).digest()
         asked = {"service": "cache", "method": "get", "key": key}
-        status, body, payload = self._submit(asked, b"", min(timeout, 20.0))
+        status, body, payload = self._ask_cache(asked, min(timeout, CACHE_WAIT_S))
         if status == OK:
             return payload, True
         if status in OF_INPUT:
@@ -243,10 +255,17 @@ class Mesh:
         if lease:
             settle = {"service": "cache", "method": "put" if status == OK else "drop",
                       "key": key, "lease": lease, "params": canon}
-            self._submit(settle, payload if status == OK else b"", 1.0)
+            with contextlib.suppress(TimeoutError):  # not kept: still a result
+                self._submit(settle, payload if status == OK else b"", SETTLE_S)
         if status != OK:
             raise self._error(status, body)
         return payload, False
+
+    def _ask_cache(self, asked, timeout):
+        try:
+            return self._submit(asked, b"", timeout)
+        except TimeoutError:
+            return UNAVAILABLE, {}, b""  # no cache: compute all the same
 
     @staticmethod
     def _error(status, body):
@@ -255,17 +274,39 @@ class Mesh:
                      body.get("retry_after_ms", 0))
 
     def _submit(self, body, payload, timeout, cost_bytes=0):
-        request = self._send(SUBMIT, self._new_id(), body, payload,
-                             budget_ms=max(1, int(timeout * 1000)), cost_bytes=cost_bytes)
-        _, status, body, payload = self._answer(request, (FINAL, REJECT), timeout)
-        return status, body, payload
+        return self._exchange(SUBMIT, body, timeout, payload, cost_bytes)
 
-    def _answer(self, request, verbs, timeout):
+    def _exchange(self, verb, body, timeout, payload=b"", cost_bytes=0, answer=FINAL):
+        """Ask until there is an answer, again in each session that does not know the
+        question: (status, body, payload) of FINAL, REJECT or the verb `answer`."""
         end = time.monotonic() + timeout
+        trace, request, asked_in, not_before = self._new_id(), None, None, 0.0
+        self._begin_call()
         while True:
-            verb, status, got, _, body, payload = self._receive(end)
-            if got == request and verb in (*verbs, FINAL, REJECT):
-                return verb, status, body, payload
+            now = time.monotonic()
+            waits = self._open and asked_in != self._sessions
+            if waits and now >= not_before:
+                request = self._new_id()
+                budget_ms = max(1, int((end - now) * 1000)) if verb == SUBMIT else 0
+                if self._send(verb, request, body, payload, budget_ms, cost_bytes, trace):
+                    asked_in = self._sessions
+                else:  # no connection: the broker is away
+                    not_before = now + AGAIN_S
+            later = waits and now < not_before < end
+            got = self._step(not_before if later else end)
+            if got is None:
+                if time.monotonic() >= end:
+                    if asked_in is not None:
+                        self._send(CANCEL, request, {})
+                    raise TimeoutError("no answer from the mesh")
+                continue
+            came, status, of, body_in, payload_in = got
+            if of != request or came not in (FINAL, REJECT, answer):
+                continue
+            if status == DRAINING and time.monotonic() + AGAIN_S < end:
+                asked_in, not_before = None, time.monotonic() + AGAIN_S  # its successor's
+                continue
+            return status, body_in, payload_in
 
     # ---- frames ----
 
@@ -278,56 +319,100 @@ class Mesh:
         elif _leaves_this_host(front):
             raise PermissionError(f"{front}: tcp beyond loopback needs curve_key")
 
-    def _hello(self, timeout):
-        end = time.monotonic() + timeout
-        body = {"role": "client", "name": f"python:{os.getpid()}"}
-        while True:
-            self._send(HELLO, bytes(16), body)
-            try:
-                verb, _, _, epoch, body_in, _ = self._receive(
-                    min(end, time.monotonic() + 0.2))
-            except TimeoutError:
-                if time.monotonic() >= end:
-                    raise
-                continue
-            if verb == WELCOME:
-                self._epoch = epoch
-                self._heartbeat = max(0.02, body_in.get("heartbeat_ms", 1000) / 1000)
-                return
+    def _connect(self):
+        self._count += 1
+        self._socket.setsockopt(zmq.ROUTING_ID,
+                                f"python-{self._prefix.hex()}-{self._count:x}".encode())
+        self._connected = time.monotonic()
+        self._socket.connect(self._front)
 
     def _new_id(self):
         self._count += 1
         return self._prefix + struct.pack("<Q", self._count)
 
-    def _send(self, verb, request, body, payload=b"", budget_ms=0, cost_bytes=0):
+    def _send(self, verb, request, body, payload=b"", budget_ms=0, cost_bytes=0, trace=None):
+        """The request's id; None: there is no connection."""
         header = HEADER.pack(b"SMP1", 1, verb, 0, 0, NORMAL, 0, budget_ms, request,
-                             cost_bytes, request, self._epoch)
+                             cost_bytes, trace or request, self._epoch)
         frames = [header, msgpack.packb(body)] + ([payload] if payload else [])
+        self._said = time.monotonic()
         try:
             self._socket.send_multipart(frames, zmq.DONTWAIT)
         except zmq.Again:
-            pass  # not connected: silence will show it
+            return None
         return request
 
-    def _receive(self, end):
-        while True:
-            if self._epoch and time.monotonic() - self._pinged > self._heartbeat:
-                self._pinged = time.monotonic()
-                self._send(PING, bytes(16), {})
-            left = end - time.monotonic()
-            if not self._socket.poll(max(0, int(min(left, self._heartbeat) * 1000) + 1)):
-                if left <= 0:
-                    raise TimeoutError("no answer from the mesh")
-                continue
-            frames = self._socket.recv_multipart()
-            if len(frames) < 2 or len(frames[0]) != HEADER.size:
-                continue
-            magic, version, verb, _, status, _, _, _, request, _, _, epoch = HEADER.unpack(
-                frames[0])
-            if magic != b"SMP1" or version != 1 or verb == PONG:
-                continue
-            if verb == BYE:
-                raise ConnectionResetError("the broker ended the session")
-            body = msgpack.unpackb(frames[1]) if frames[1] else {}
-            payload = frames[2] if len(frames) > 2 else b""
-            return verb, status, request, epoch, body, payload
+    # ---- session ----
+
+    def _lose_session(self):
+        self._open, self._hello_wait = False, HELLO_FIRST_S
+        self._connected = time.monotonic()
+        self._said = self._connected - HELLO_MAX_S  # HELLO at once
+
+    def _begin_call(self):
+        """Who said nothing for a heartbeat cannot know that the session is still there."""
+        self._heard = time.monotonic()
+        if self._open and self._heard - self._said >= self._heartbeat:
+            self._lose_session()
+
+    def _await_session(self, end):
+        self._lose_session()
+        while not self._open:
+            self._step(end)
+            if not self._open and time.monotonic() >= end:
+                raise TimeoutError(f"no mesh answers at {self._front}")
+
+    def _keep_session(self):
+        """HELLO while there is no session, PING while there is one; the seconds until the
+        next of them."""
+        now = time.monotonic()
+        if self._open and now - self._heard > SILENT_INTERVALS * self._heartbeat:
+            self._lose_session()
+        wait = self._heartbeat if self._open else self._hello_wait
+        if now - self._said < wait:
+            return wait - (now - self._said)
+        if self._open:
+            self._send(PING, bytes(16), {})
+            return self._heartbeat
+        # A connection that a sleep or a router killed, or whose handshake was refused, does
+        # not come back by itself. The broker may still hold the old one, under its id.
+        if now - self._connected > RECONNECT_S:
+            self._socket.disconnect(self._front)
+            self._connect()
+        self._send(HELLO, bytes(16), {"role": "client", "name": f"python:{os.getpid()}"})
+        self._hello_wait = min(2 * self._hello_wait, HELLO_MAX_S)
+        return self._hello_wait
+
+    def _take_session(self, verb, epoch, body):
+        """Whether the message is about the session, not about a request."""
+        if verb == WELCOME and not self._open:
+            if body.get("fresh", 0) or epoch != self._epoch or not self._sessions:
+                self._sessions += 1
+            self._open, self._epoch = True, epoch
+            self._heartbeat = max(0.02, body.get("heartbeat_ms", 1000) / 1000)
+        elif self._open and (verb == BYE or (verb == PONG and epoch != self._epoch)):
+            self._lose_session()
+        return verb in (WELCOME, PONG, BYE)
+
+    def _step(self, end):
+        """One step towards a message about a request: (verb, status, request, body,
+        payload), or None: look at the session and the clock, and step again."""
+        if not self._socket.poll(0):
+            left = min(self._keep_session(), end - time.monotonic())
+            if left <= 0 or not self._socket.poll(int(left * 1000) + 1):
+                return None
+        frames = self._socket.recv_multipart()
+        if len(frames) < 2 or len(frames[0]) != HEADER.size:
+            return None
+        magic, version, verb, _, status, _, _, _, request, _, _, epoch = HEADER.unpack(
+            frames[0])
+        if magic != b"SMP1" or version != 1:
+            return None
+        self._heard = time.monotonic()
+        try:  # text of other peers comes along
+            body = msgpack.unpackb(frames[1], unicode_errors="replace") if frames[1] else {}
+        except ValueError:
+            return None
+        if self._take_session(verb, epoch, body):
+            return None
+        return verb, status, request, body, frames[2] if len(frames) > 2 else b""

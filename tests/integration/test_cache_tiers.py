@@ -8,6 +8,7 @@ import signal
 import struct
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,12 @@ def store(request, tmp_path):
 
 def mesh_client(mesh):
     return siftmesh.Mesh(f"ipc://{mesh.runtime}/front.sock")
+
+
+def message(client):
+    """The next one about a request: (verb, status, request, body, payload)."""
+    end = time.monotonic() + 20 * SLOWNESS
+    return until(lambda: client._step(end), "a message comes")
 
 
 def counter(mesh, name):
@@ -123,8 +130,7 @@ def test_one_look_up_serves_all_who_ask_meanwhile(mesh, redis):
         os.kill(redis.process.pid, signal.SIGCONT)
         ends = {}
         while len(ends) < 2:  # the first one computes, the others wait for it
-            verb, status, request, _, body, _ = one._receive(
-                siftmesh.time.monotonic() + 20 * SLOWNESS)
+            verb, status, request, body, _ = message(one)
             if verb == siftmesh.FINAL:
                 ends[request] = (status, body)
             if len(ends) == 1 and request in ends:
@@ -206,7 +212,9 @@ def test_two_cachers_grant_one_lease_for_a_key(mesh):
             waiting = other._send(siftmesh.SUBMIT, other._new_id(), ask, budget_ms=9000)
             put = {"service": "cache", "method": "put", "key": key, "lease": body["lease"]}
             assert holder._submit(put, value, 20 * SLOWNESS)[0] == siftmesh.OK
-            _, status, body, payload = other._answer(waiting, (siftmesh.FINAL,), 20 * SLOWNESS)
+            verb, request = None, None
+            while (verb, request) != (siftmesh.FINAL, waiting):
+                verb, status, request, body, payload = message(other)
             assert (status, payload) == (siftmesh.OK, value)
             assert body["cache"] in ("coalesced", "hit")
 
@@ -301,9 +309,8 @@ def pss_bytes(pid):
 
 
 def say_level(client, level, ttl_ms=60000):
-    request = client._send(MODE, client._new_id(),
-                           {"level": level, "reason": "a test", "ttl_ms": ttl_ms})
-    client._answer(request, (MODE,), 20 * SLOWNESS)
+    client._exchange(MODE, {"level": level, "reason": "a test", "ttl_ms": ttl_ms},
+                     20 * SLOWNESS, answer=MODE)
 
 
 def test_under_pressure_memory_goes_back_to_the_system_and_comes_again(mesh):
