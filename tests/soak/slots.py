@@ -108,9 +108,11 @@ def soak(mesh, goal):
     last = drive(mesh, numbers, max(goal, first + 20))
     seconds = time.monotonic() - begin
     until(lambda: settled(mesh, pid), "as many slots as asked for, no zombie")
+    # A worn slot whose successor is just coming up has descriptors for a moment: what leaks
+    # never comes back to the number before.
+    until(lambda: usage(pid)["files"] <= before["files"], "descriptors of the ended slots closed")
     after = usage(pid)
     slots = [child[0] for child in children(pid)]
-    assert after["files"] == before["files"], (before, after)
     assert after["threads"] == before["threads"], (before, after)
     assert after["private_bytes"] < before["private_bytes"] + GROWTH_BYTES, (before, after)
     died = re.findall(r'"why":"died"', mesh.processes["extractor"].text())
