@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tests.harness.nlm import NlmTool
+from tests.harness.photographs import photograph
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(os.environ.get("SIFTMESH_BIN", ROOT / "build/release/bin"))
@@ -65,8 +66,9 @@ def test_nlm_is_opencvs_at_every_level(tool, first):
                                   "vlfeat/roofs1.jpg"])
 @pytest.mark.parametrize("params", [(10.0, 7, 21), (3.0, 7, 21), (20.0, 7, 21),
                                     (10.0, 5, 17), (30.0, 9, 11)])
-def test_nlm_is_opencvs_on_photographs_at_every_level(tool, data, name, params):
-    picture = cv2.imread(str(data / name), cv2.IMREAD_GRAYSCALE)[:400, :]
+def test_nlm_is_opencvs_on_photographs_at_every_level(tool, tmp_path, name, params):
+    path = photograph(name, tmp_path)
+    picture = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)[:400, :]
     theirs = cv2.fastNlMeansDenoising(picture, None, *params)
     for level in tool.levels():
         if level == "scalar" and SLOWNESS > 1:

@@ -12,6 +12,8 @@ import cv2
 import numpy as np
 import pytest
 
+from tests.harness.photographs import exif_landscape, hostile_files, photograph
+
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(os.environ.get("SIFTMESH_BIN", ROOT / "build/release/bin"))
 EXTRACTOR = BIN / "siftmesh-extractor"
@@ -104,8 +106,8 @@ def test_nlm_is_opencvs_on_every_size(tmp_path, seed, w, h, params):
 
 
 @pytest.mark.parametrize("name", PHOTOGRAPHS)
-def test_nlm_is_opencvs_on_photographs(data, tmp_path, name):
-    picture = decoded(data / name, tmp_path)[:300, :400].copy()
+def test_nlm_is_opencvs_on_photographs(tmp_path, name):
+    picture = decoded(photograph(name, tmp_path), tmp_path)[:300, :400].copy()
     path = write_pgm(tmp_path / "in.pgm", picture)
     for h in (3, 10, 30):
         theirs = cv2.fastNlMeansDenoising(picture, None, h, 7, 21)
@@ -172,12 +174,12 @@ def test_jpegs_are_decoded_as_their_references(data, tmp_path):
     assert compared >= 15
 
 
-def test_all_exif_orientations_show_the_same_picture(data, tmp_path):
+def test_all_exif_orientations_show_the_same_picture(tmp_path):
     """OpenCV turns by EXIF too. The nine files were compressed one by one, and each has
     its number painted on it, so among themselves they are alike, not equal."""
     first = None
     for number in range(9):
-        path = data / f"exif/Landscape_{number}.jpg"
+        path = exif_landscape(number, tmp_path)
         ours = decoded(path, tmp_path)
         assert np.array_equal(ours, cv2.imread(str(path), cv2.IMREAD_GRAYSCALE))
         first = ours if first is None else first
@@ -187,8 +189,8 @@ def test_all_exif_orientations_show_the_same_picture(data, tmp_path):
         assert np.corrcoef(*small)[0, 1] > 0.97
 
 
-def test_stored_orientation_leaves_the_picture_as_it_is(data, tmp_path):
-    path = data / "exif/Landscape_6.jpg"
+def test_stored_orientation_leaves_the_picture_as_it_is(tmp_path):
+    path = exif_landscape(6, tmp_path)
     stored = denoised(path, tmp_path, template=1, search=1, orient="stored")
     flags = cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION
     assert np.array_equal(stored, cv2.imread(str(path), flags))
@@ -206,8 +208,8 @@ def test_webp_is_near_opencvs(tmp_path):
 
 
 @pytest.mark.parametrize("folder", ["bombs", "png_corrupt", "jpeg_corrupt"])
-def test_damaged_files_end_as_data_errors_or_not_at_all(data, folder):
-    for path in sorted((data / folder).iterdir()):
+def test_damaged_files_end_as_data_errors_or_not_at_all(tmp_path, folder):
+    for path in hostile_files(folder, tmp_path):
         done = run(path, "--first_octave=1", "--search=3", "--max-pixels=16000000")
         assert done.returncode in (0, EX_DATAERR), (path.name, done.returncode, done.stderr)
         assert (done.returncode == 0) == (done.stderr == ""), path.name
@@ -250,9 +252,9 @@ def matched(keypoints, descriptors, theirs, their_descriptors):
         ({"sigma": 2.0}, 0.78),
     ],
 )
-def test_most_of_opencvs_features_are_among_ours(data, tmp_path, name, params, least, sift,
+def test_most_of_opencvs_features_are_among_ours(tmp_path, name, params, least, sift,
                                                  most_apart):
-    picture = decoded(data / name, tmp_path)[:400, :500].copy()
+    picture = decoded(photograph(name, tmp_path), tmp_path)[:400, :500].copy()
     path = write_pgm(tmp_path / "in.pgm", picture)
     ours = features(path, tmp_path, denoise="none", sift=sift, **params)
     reference = cv2.SIFT_create(
@@ -292,11 +294,12 @@ def test_lowes_own_keys_are_among_ours(data, tmp_path, sift, least, most_apart):
     assert np.median(distances) < most_apart
 
 
-def test_a_blob_is_the_same_every_time(data, tmp_path):
+def test_a_blob_is_the_same_every_time(tmp_path):
+    path = photograph("vlfeat/roofs1.jpg", tmp_path)
     blobs = []
     for i in range(2):
         out = tmp_path / f"{i}.bin"
-        done = run(data / "vlfeat/roofs1.jpg", "--output", out, "--max_features=500")
+        done = run(path, "--output", out, "--max_features=500")
         assert done.returncode == 0
         blobs.append(out.read_bytes())
     assert blobs[0] == blobs[1]
