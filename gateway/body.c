@@ -47,11 +47,12 @@ size_t gateway_budget_limit(const struct gateway_budget *budget)
     return budget->limit_bytes;
 }
 
-/* Only the loop thread takes, so there is no race between the check and the addition. */
-static int take(struct gateway_budget *budget, size_t more, unsigned priority)
+/* Only the loop thread takes, so there is no race between the check and the addition. A
+ * body that is alone may fill the budget: `own` bytes of it are the body's already. */
+static int take(struct gateway_budget *budget, size_t more, size_t own, unsigned priority)
 {
     size_t used = atomic_load(&budget->used_bytes);
-    uint64_t limit = proto_priority_limit(budget->limit_bytes, used, priority);
+    uint64_t limit = proto_priority_limit(budget->limit_bytes, used - own, priority);
 
     if (used > limit || more > limit - used)
         return -ENOBUFS;
@@ -74,7 +75,7 @@ int gateway_body_reserve(struct gateway_body *body, struct gateway_budget *budge
 {
     struct block *old = body->bytes == NULL ? NULL : block_of(body->bytes);
     size_t more = capacity - body->capacity;
-    int err = take(budget, more, body->priority);
+    int err = take(budget, more, body->capacity, body->priority);
 
     if (err < 0)
         return err;
@@ -92,18 +93,39 @@ int gateway_body_reserve(struct gateway_body *body, struct gateway_budget *budge
     return 0;
 }
 
+void gateway_body_begin(struct gateway_body *body, struct gateway_budget *budget,
+                        size_t expected)
+{
+    body->budget = budget;
+    body->expected = expected;
+}
+
+/* Of a body that holds `needed` bytes now. */
+static size_t next_capacity(const struct gateway_body *body, size_t needed,
+                            size_t capacity_max)
+{
+    size_t capacity = 2 * body->capacity;
+
+    if (capacity < GATEWAY_BODY_STEP_BYTES)
+        capacity = GATEWAY_BODY_STEP_BYTES;
+    if (capacity > body->expected && needed <= body->expected)
+        capacity = body->expected;
+    if (capacity > capacity_max)
+        capacity = capacity_max;
+    return capacity < needed ? needed : capacity;
+}
+
 int gateway_body_append(struct gateway_body *body, const uint8_t *bytes, size_t size,
                         size_t capacity_max)
 {
     if (size > capacity_max - body->size)
         return -E2BIG;
     if (size > body->capacity - body->size) {
-        size_t capacity = 2 * body->capacity;
-        if (capacity < body->size + size)
-            capacity = body->size + size;
-        if (capacity > capacity_max)
-            capacity = capacity_max;
-        int err = gateway_body_reserve(body, body->budget, capacity);
+        size_t needed = body->size + size;
+        int err = gateway_body_reserve(body, body->budget,
+                                       next_capacity(body, needed, capacity_max));
+        if (err == -ENOBUFS)
+            err = gateway_body_reserve(body, body->budget, needed);
         if (err < 0)
             return err;
     }

@@ -1,9 +1,10 @@
 /*
- * body.h - the bytes of an upload, in a buffer of its final size, under one budget.
+ * body.h - the bytes of an upload, in a buffer that grows as they arrive, under one
+ * budget.
  *
- * The budget counts what is allocated, from the moment it is promised until nobody holds
- * it any more, ZeroMQ's I/O thread included: so it is atomic and counted by its holders,
- * and outlives the gateway if it must. All else is for the loop thread.
+ * The budget counts what is allocated, not what is announced, until nobody holds it any
+ * more, ZeroMQ's I/O thread included: so it is atomic and counted by its holders, and
+ * outlives the gateway if it must. All else is for the loop thread.
  */
 #ifndef GATEWAY_BODY_H
 #define GATEWAY_BODY_H
@@ -21,19 +22,26 @@ void gateway_budget_drop(struct gateway_budget *budget);
 size_t gateway_budget_used(const struct gateway_budget *budget);
 size_t gateway_budget_limit(const struct gateway_budget *budget);
 
+#define GATEWAY_BODY_STEP_BYTES (16u << 10)
+
 /* Zeroed is an empty body that needs no gateway_body_free(). */
 struct gateway_body {
     struct gateway_budget *budget;
     uint8_t *bytes;
     size_t size, capacity;
+    size_t expected;   /* bytes in all, as announced; 0: not known */
     unsigned priority; /* enum proto_priority: how much of the budget it may fill */
 };
 
+/* Ready to be appended to; nothing is allocated yet. `priority` is kept. */
+void gateway_body_begin(struct gateway_body *body, struct gateway_budget *budget,
+                        size_t expected);
 /* Room for `capacity` bytes in all. 0; -ENOBUFS over the budget; -ENOMEM. */
 int gateway_body_reserve(struct gateway_body *body, struct gateway_budget *budget,
                          size_t capacity);
-/* After gateway_body_reserve(); grows by doubling where the length was not known, up to
- * `capacity_max` bytes. 0; -ENOBUFS; -ENOMEM; -E2BIG above capacity_max. */
+/* After gateway_body_begin() or gateway_body_reserve(). Grows by doubling, at least to
+ * GATEWAY_BODY_STEP_BYTES, up to what is expected and to `capacity_max` bytes. 0;
+ * -ENOBUFS, and it may be tried again; -ENOMEM; -E2BIG above capacity_max. */
 int gateway_body_append(struct gateway_body *body, const uint8_t *bytes, size_t size,
                         size_t capacity_max);
 /* Zeroed and already freed are fine. */

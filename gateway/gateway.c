@@ -99,6 +99,7 @@ static void refresh_http(struct gateway *gateway)
     m->http_refused_connections = http->refused_connections;
     m->http_malformed = http->malformed;
     m->http_timeouts = http->timeouts;
+    m->http_gave_way = http->gave_way;
     m->http_bytes_in = http->bytes_in;
     m->http_bytes_out = http->bytes_out;
 }
@@ -264,9 +265,11 @@ static void fill_limits(const struct gateway_options *options, struct http_limit
     limits->body_bytes_max = options->body_bytes_max;
     limits->head_timeout_ms = (uint32_t)options->head_timeout_ms;
     limits->body_timeout_ms = (uint32_t)options->body_timeout_ms;
+    limits->request_timeout_ms = (uint32_t)options->request_timeout_ms;
     limits->body_rate_min = (uint32_t)options->body_rate_min;
     limits->idle_timeout_ms = (uint32_t)options->idle_timeout_ms;
     limits->write_timeout_ms = (uint32_t)options->write_timeout_ms;
+    limits->answer_timeout_ms = (uint32_t)options->answer_timeout_ms;
 }
 
 /* The usual soft limit of 1024 descriptors is below connections_max and what we need. */

@@ -7,9 +7,6 @@
 #include <string.h>
 #include <strings.h>
 
-/* First buffer of a body whose length is not known. */
-#define CHUNKED_FIRST_BYTES (128u << 10)
-
 static const char *const media[] = {
     "image/jpeg",
     "image/png",
@@ -106,13 +103,18 @@ static bool check_length(struct gateway_request *request)
     return true;
 }
 
-static size_t first_capacity(const struct gateway_request *request)
+/* Where nothing at all is left, it is said before a byte of the body is read. */
+static bool check_room(struct gateway_request *request)
 {
-    uint64_t limit = request->gateway->options->body_bytes_max;
+    const struct gateway_budget *budget = request->gateway->budget;
+    size_t limit = gateway_budget_limit(budget), used;
 
-    if (http_is_chunked(request->http))
-        return limit < CHUNKED_FIRST_BYTES ? limit : CHUNKED_FIRST_BYTES;
-    return (size_t)http_content_length(request->http);
+    do {
+        used = gateway_budget_used(budget);
+        if (used < proto_priority_limit(limit, used, request->priority))
+            return true;
+    } while (http_end_slowest_body(request->gateway->server, request->http));
+    return refuse_budget(request, -ENOBUFS, 1);
 }
 
 bool gateway_upload_begin(struct gateway_request *request)
@@ -121,11 +123,12 @@ bool gateway_upload_begin(struct gateway_request *request)
 
     if (!check_length(request) || !check_type(request))
         return false;
-    size_t capacity = first_capacity(request);
     request->body.priority = request->priority;
-    int err = gateway_body_reserve(&request->body, gateway->budget, capacity);
-    if (err < 0)
-        return refuse_budget(request, err, capacity);
+    if (!check_room(request))
+        return false;
+    gateway_body_begin(
+        &request->body, gateway->budget,
+        http_is_chunked(request->http) ? 0 : (size_t)http_content_length(request->http));
     if (request->digest == NULL)
         request->digest = EVP_MD_CTX_new();
     if (request->digest == NULL ||
@@ -138,9 +141,13 @@ bool gateway_upload_begin(struct gateway_request *request)
 
 static int append(struct gateway_request *request, const uint8_t *bytes, size_t size)
 {
-    int err = gateway_body_append(&request->body, bytes, size,
-                                  request->gateway->options->body_bytes_max);
+    struct gateway *gateway = request->gateway;
+    int err;
 
+    do
+        err = gateway_body_append(&request->body, bytes, size,
+                                  gateway->options->body_bytes_max);
+    while (err == -ENOBUFS && http_end_slowest_body(gateway->server, request->http));
     if (err == 0 && EVP_DigestUpdate(request->digest, bytes, size) != 1)
         err = -ENOMEM;
     return err;
@@ -167,7 +174,7 @@ static void refuse_piece(struct gateway_request *request, int err, size_t size)
             PROTO_STATUS_TOO_LARGE, limit, request->body.size + size, 0, NULL, false};
         gateway_request_refuse(request, &why, "the body is too large");
     } else {
-        (void)refuse_budget(request, err, request->body.capacity);
+        (void)refuse_budget(request, err, size);
     }
 }
 

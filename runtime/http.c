@@ -18,9 +18,11 @@ void http_limits_init(struct http_limits *limits)
         .body_bytes_max = 32u << 20,
         .head_timeout_ms = 10000,
         .body_timeout_ms = 30000,
+        .request_timeout_ms = 60000,
         .body_rate_min = 16u << 10,
         .idle_timeout_ms = 75000,
         .write_timeout_ms = 30000,
+        .answer_timeout_ms = 300000,
     };
 }
 

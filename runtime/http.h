@@ -60,9 +60,11 @@ struct http_limits {
     uint64_t body_bytes_max;       /* refused above this with 413 */
     uint32_t head_timeout_ms;      /* from the first byte (or accept) to the head's end */
     uint32_t body_timeout_ms;      /* total, extended by body_rate_min */
+    uint32_t request_timeout_ms;   /* from the head's first byte to the body's last */
     uint32_t body_rate_min;        /* bytes/s that extend a deadline */
     uint32_t idle_timeout_ms;      /* keep-alive */
     uint32_t write_timeout_ms;     /* total for one answer, extended by body_rate_min */
+    uint32_t answer_timeout_ms;    /* for one answer, whatever is read */
 };
 /* Defaults for a public service. */
 void http_limits_init(struct http_limits *limits);
@@ -103,7 +105,8 @@ struct http_callbacks {
  */
 struct http_counters {
     uint64_t connections, requests;
-    uint64_t accepted, refused_connections, malformed, timeouts, bytes_in, bytes_out;
+    uint64_t accepted, refused_connections, malformed, timeouts, gave_way, bytes_in,
+        bytes_out;
 };
 
 /*
@@ -132,6 +135,16 @@ void http_server_drain(struct http_server *server, bool hurry, void (*done)(void
  * from a callback. Accepts NULL.
  */
 void http_server_close(struct http_server *server);
+
+/*
+ * Memory is short: end the body (by a 503) or the answer (by closing) that at the pace of
+ * its last second would hold its memory longest, if that is longer than HTTP_SLOW_MS.
+ * What began less than a second ago is left alone, and so is `except`, which may be NULL.
+ * False: none is that slow. A walk over the connections.
+ */
+#define HTTP_SLOW_MS 10000u
+bool http_end_slowest_body(struct http_server *server, const struct http_request *except);
+bool http_end_slowest_answer(struct http_server *server);
 
 /* What was asked. Strings are NUL-terminated, borrowed, valid until on_end. */
 const char *http_method(const struct http_request *request);

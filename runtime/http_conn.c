@@ -20,7 +20,9 @@
 void http_conn_enter(struct http_connection *conn, enum http_state state)
 {
     conn->state = state;
-    conn->since_ms = uv_now(conn->server->loop);
+    conn->since_ms = conn->pace_since_ms = uv_now(conn->server->loop);
+    conn->pace_from_bytes = 0;
+    conn->pace = HTTP_PACE_UNKNOWN;
 }
 
 bool http_conn_is_idle(const struct http_connection *conn)
@@ -127,10 +129,14 @@ void http_conn_abandon(struct http_connection *conn)
 
 /* ---- refusals ------------------------------------------------------------------- */
 
-static void count_refusal(struct http_server *server, enum proto_status status)
+static void count_refusal(const struct http_connection *conn, enum proto_status status)
 {
+    struct http_server *server = conn->server;
+
     if (status == PROTO_STATUS_HEAD_TIMEOUT)
         server->counters.timeouts++;
+    else if (status == PROTO_STATUS_FULL && conn->request.active)
+        server->counters.gave_way++;
     else if (status == PROTO_STATUS_FULL)
         server->counters.refused_connections++;
     else
@@ -178,7 +184,7 @@ void http_conn_refuse(struct http_connection *conn, const struct http_refusal *w
 {
     struct refusal_text text;
 
-    count_refusal(conn->server, why->status);
+    count_refusal(conn, why->status);
     describe(conn, why, &text);
     end_request(conn);
     if (conn->state == HTTP_STATE_CLOSED)
@@ -230,6 +236,7 @@ static void begin_request(struct http_connection *conn, bool more)
     conn->request.complete = !head->chunked && head->length == 0;
     conn->request.received_us = conn->request.started_us;
     server->counters.requests++;
+    conn->head_ms = uv_now(server->loop) - conn->since_ms;
     http_conn_enter(conn, conn->request.complete ? HTTP_STATE_WAIT : HTTP_STATE_BODY);
     server->callbacks.on_head(&conn->request, server->arg);
     if (!is_going_on(conn))

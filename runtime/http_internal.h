@@ -20,7 +20,9 @@
 #include <time.h>
 
 /* One buffer for all reads of a server: what is read is used before the next read. */
-#define HTTP_READ_BYTES (64u << 10)
+#define HTTP_READ_BYTES   (64u << 10)
+#define HTTP_PACE_UNKNOWN UINT64_MAX
+#define HTTP_PACE_MS      1000u /* a pace is measured over */
 /* Lingering close: what a refused client may still send before it is cut off. Wide enough
  * for the most usual case, a whole picture above the bound, sent by a client that reads
  * only after it has written everything. */
@@ -165,14 +167,17 @@ struct http_connection {
 
     enum http_state state;
     uint64_t since_ms; /* of this state; of the first byte in a head */
-    bool begun;        /* a byte of this head has come */
-    bool fresh;        /* no request yet */
-    bool turned_away;  /* too many: it was never one of the server's */
-    bool eof;          /* the client has closed its side */
-    uint32_t probed;   /* bytes of the status line that are sent already */
-    bool paused;       /* not reading: too much is kept */
-    bool busy;         /* inside http_conn_resume() or a read: no need to be queued */
-    bool queued;       /* on the server's ready list */
+    uint64_t pace_since_ms, pace_from_bytes; /* where this second of it began */
+    uint64_t pace;    /* bytes/s of the second before; HTTP_PACE_UNKNOWN: none yet */
+    uint64_t head_ms; /* that the head of this request took */
+    bool begun;       /* a byte of this head has come */
+    bool fresh;       /* no request yet */
+    bool turned_away; /* too many: it was never one of the server's */
+    bool eof;         /* the client has closed its side */
+    uint32_t probed;  /* bytes of the status line that are sent already */
+    bool paused;      /* not reading: too much is kept */
+    bool busy;        /* inside http_conn_resume() or a read: no need to be queued */
+    bool queued;      /* on the server's ready list */
     bool handle_closed;
 
     struct http_head head;

@@ -74,10 +74,13 @@ def test_one_connection_too_many_is_told_when_to_come_back(mesh):
 
 
 def test_a_full_buffer_tells_a_time_to_come_back(mesh):
-    size = 1 << 20
-    mesh.start(gateway={"buffered_bytes_max": size + 200000})
+    # One that is being worked on: a body that is coming in would give way.
+    slow = encoded(".jpg", width=2400, height=1800, seed=78).ljust(1 << 20, b"x")
+    size = len(slow)
+    # A normal request may fill seven eighths beside another.
+    mesh.start(gateway={"buffered_bytes_max": size * 8 // 7 + 100000})
     with Raw(mesh.port()) as holder, Raw(mesh.port()) as other:
-        holder.send(post(b"x" * size)[:-1])
+        holder.send(post(slow, path="/v1/features?h=40&template=21&search=35"))
         until(lambda: mesh.counter("gateway", "siftmesh_gateway_buffered_bytes") >= size,
               "the budget is taken")
         answer = other.send(post(b"y" * 400000)).answer()

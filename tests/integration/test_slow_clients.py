@@ -7,6 +7,7 @@ import http.client
 import pytest
 
 from tests.harness.mesh import SLOWNESS, Answer, until
+from tests.harness.raw import Raw, post
 from tests.harness.scenes import encoded
 from tests.harness.slow import MODES, Attack, installed
 
@@ -72,6 +73,36 @@ def test_an_attack_is_cut_off_and_the_others_are_served(mesh, mode):
     until(lambda: mesh.counter("gateway", "siftmesh_gateway_buffered_bytes") == 0,
           "their bytes are given back")
     assert mesh.processes["gateway"].alive()
+
+
+def picture(seed, size):
+    """A picture of `size` bytes: what follows its end does not matter."""
+    return encoded(".jpg", width=64, height=48, seed=seed).ljust(size, b"x")
+
+
+def test_slow_uploads_shut_out_nobody(mesh):
+    """Uploads that announce much and send little hold little; those that have sent much and
+    then dawdle give way to others."""
+    size = 1 << 20
+    mesh.start(gateway={"buffered_bytes_max": 4 * size, "body_bytes_max": size,
+                        "body_timeout_ms": 600000, "request_timeout_ms": 600000})
+    announced = [Raw(mesh.port()).send(post(b"x" * size)[:2000]) for _ in range(40)]
+    until(lambda: 0 < mesh.counter("gateway", "siftmesh_gateway_buffered_bytes")
+          <= len(announced) * (32 << 10), "they hold what they sent")
+    for i in range(5):
+        assert mesh.post("/v1/features", picture(i, size)).status == 200
+
+    full = [Raw(mesh.port()).send(post(b"x" * size)[:-1]) for _ in range(2)]
+    until(lambda: mesh.counter("gateway", "siftmesh_gateway_buffered_bytes") >= 2 * size,
+          "all memory is taken")
+    number = iter(range(100, 1000))
+    until(lambda: mesh.post("/v1/features", picture(next(number), size)).status == 200,
+          "the slowest gives way")
+    for _ in range(10):
+        assert mesh.post("/v1/features", picture(next(number), size)).status == 200
+    assert counter(mesh, "gave_way_total") >= 1
+    for raw in announced + full:
+        raw.close()
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -1,4 +1,5 @@
 #include "gateway/body.h"
+#include "proto/envelope.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -49,6 +50,56 @@ static void a_body_of_unknown_length_grows_up_to_its_bound(void **state)
     gateway_budget_drop(budget);
 }
 
+static void memory_follows_what_arrives_not_what_is_announced(void **state)
+{
+    struct gateway_budget *budget = gateway_budget_new(8u << 20);
+    struct gateway_body small = {0}, large = {0};
+    static uint8_t piece[64u << 10];
+
+    (void)state;
+    gateway_body_begin(&large, budget, 4u << 20);
+    assert_int_equal(gateway_budget_used(budget), 0);
+    assert_int_equal(gateway_body_append(&large, piece, 1, 32u << 20), 0);
+    assert_int_equal(gateway_budget_used(budget), GATEWAY_BODY_STEP_BYTES);
+    while (large.size + sizeof piece <= 4u << 20) {
+        assert_int_equal(gateway_body_append(&large, piece, sizeof piece, 32u << 20), 0);
+        assert_true(large.capacity <= 2 * large.size);
+    }
+    assert_int_equal(
+        gateway_body_append(&large, piece, (4u << 20) - large.size, 32u << 20), 0);
+    assert_int_equal(large.capacity, 4u << 20); /* no more than was announced */
+
+    gateway_body_begin(&small, budget, 100);
+    assert_int_equal(gateway_body_append(&small, piece, 100, 32u << 20), 0);
+    assert_int_equal(small.capacity, 100);
+    gateway_body_free(&small);
+    gateway_body_free(&large);
+    assert_int_equal(gateway_budget_used(budget), 0);
+    gateway_budget_drop(budget);
+}
+
+static void
+a_body_alone_may_fill_the_budget_and_the_last_bytes_need_no_doubling(void **state)
+{
+    struct gateway_budget *budget = gateway_budget_new(100000);
+    struct gateway_body one = {.priority = PROTO_PRIORITY_BATCH},
+                        two = {.priority = PROTO_PRIORITY_BATCH};
+    static uint8_t piece[10000];
+
+    (void)state;
+    gateway_body_begin(&one, budget, 0);
+    for (int i = 0; i < 10; i++)
+        assert_int_equal(gateway_body_append(&one, piece, sizeof piece, 1u << 20), 0);
+    assert_int_equal(gateway_budget_used(budget), 100000);
+    assert_int_equal(gateway_body_append(&one, piece, 1, 1u << 20), -ENOBUFS);
+    gateway_body_begin(&two, budget, 0);
+    assert_int_equal(gateway_body_append(&two, piece, 1, 1u << 20), -ENOBUFS);
+    gateway_body_free(&one);
+    assert_int_equal(gateway_body_append(&two, piece, 1, 1u << 20), 0);
+    gateway_body_free(&two);
+    gateway_budget_drop(budget);
+}
+
 static void growth_beyond_the_budget_is_refused_and_loses_nothing(void **state)
 {
     struct gateway_budget *budget = gateway_budget_new(50);
@@ -58,7 +109,7 @@ static void growth_beyond_the_budget_is_refused_and_loses_nothing(void **state)
     (void)state;
     assert_int_equal(gateway_body_reserve(&body, budget, 40), 0);
     assert_int_equal(gateway_body_append(&body, piece, 40, 1000), 0);
-    assert_int_equal(gateway_body_append(&body, piece, 1, 1000), -ENOBUFS);
+    assert_int_equal(gateway_body_append(&body, piece, 11, 1000), -ENOBUFS);
     assert_int_equal(gateway_budget_used(budget), 40);
     assert_memory_equal(body.bytes, piece, 40);
     gateway_body_free(&body);
@@ -91,6 +142,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_promise_counts_until_the_body_is_freed),
         cmocka_unit_test(a_body_of_unknown_length_grows_up_to_its_bound),
+        cmocka_unit_test(memory_follows_what_arrives_not_what_is_announced),
+        cmocka_unit_test(
+            a_body_alone_may_fill_the_budget_and_the_last_bytes_need_no_doubling),
         cmocka_unit_test(growth_beyond_the_budget_is_refused_and_loses_nothing),
         cmocka_unit_test(a_wrapped_body_counts_until_the_last_message_is_closed),
     };

@@ -245,6 +245,140 @@ static void bytes_at_the_least_rate_extend_a_body_s_deadline(void **state)
     rig_free(&rig);
 }
 
+static void a_body_s_time_ends_with_its_request_s(void **state)
+{
+    (void)state;
+    struct rig rig;
+    struct rig_text text = {0};
+
+    rig_init(&rig);
+    rig.limits.body_timeout_ms = 60000;
+    rig.limits.request_timeout_ms = 300;
+    rig.limits.body_rate_min = 1;
+    rig_open(&rig);
+    int fd = rig_connect(&rig);
+    rig_say(&rig, fd, "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 900000\r\n\r\n");
+    uint64_t begun_ms = rig_now_ms();
+    while (!text.eof) {
+        send(fd, "x", 1, MSG_NOSIGNAL);
+        rig_take(&rig, fd, &text);
+        assert_true(rig_now_ms() < begun_ms + RIG_PATIENCE_MS);
+    }
+    assert_int_equal(rig_status(&text), 408);
+    assert_true(rig_now_ms() >= begun_ms + 300);
+    rig_text_free(&text);
+    close(fd);
+    rig_free(&rig);
+}
+
+static void an_answer_s_time_ends_whatever_is_read(void **state)
+{
+    (void)state;
+    struct rig rig;
+    char sink[1000];
+
+    rig_init(&rig);
+    rig_use_big_answer(&rig);
+    rig.limits.body_rate_min = 1;
+    rig.limits.answer_timeout_ms = 500;
+    rig_open(&rig);
+    int fd = rig_connect(&rig);
+    rig_say(&rig, fd, GET_A);
+    uint64_t begun_ms = rig_now_ms();
+    rig_until(&rig, rig.ends == 1 || recv(fd, sink, sizeof sink, 0) == 0);
+    assert_true(rig_now_ms() >= begun_ms + 500);
+    rig_until(&rig, rig_open_connections(&rig) == 0);
+    assert_int_equal(rig.released, 4);
+    assert_int_equal(http_server_counters(rig.server)->timeouts, 1);
+    close(fd);
+    rig_free(&rig);
+}
+
+/* ---- giving way ----------------------------------------------------------------- */
+
+/* Pretend that the bytes so far took a second. */
+static void let_a_second_pass(struct rig *rig)
+{
+    for (struct http_connection *conn = rig->server->connections; conn != NULL;
+         conn = conn->next)
+        http_time_check(conn, conn->pace_since_ms + HTTP_PACE_MS);
+}
+
+static void the_slowest_body_gives_way_to_others(void **state)
+{
+    (void)state;
+    static const char head[] =
+        "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1000000\r\n\r\n";
+    /* Slow; fast; slower; a burst that is as good as over. */
+    static const size_t sent[4] = {1000, 300000, 10, 999000};
+    static char bytes[999000];
+    struct rig rig;
+    struct rig_text text[4] = {0};
+    int fd[4];
+
+    rig_init(&rig);
+    rig_open(&rig);
+    for (int i = 0; i < 4; i++) {
+        fd[i] = rig_connect(&rig);
+        rig_say(&rig, fd[i], head);
+        rig_until(&rig, rig.heads == i + 1);
+        rig_send(&rig, fd[i], bytes, sent[i]);
+        rig_until(&rig, rig.body_size == sent[i]);
+    }
+    /* Too early to tell. */
+    assert_false(http_end_slowest_body(rig.server, NULL));
+    let_a_second_pass(&rig);
+    /* The newest connection is the first of the list. */
+    const struct http_connection *slower = rig.server->connections->next;
+    assert_true(http_end_slowest_body(rig.server, &slower->request));
+    assert_true(http_end_slowest_body(rig.server, NULL));
+    assert_false(http_end_slowest_body(rig.server, NULL));
+    assert_int_equal(rig.ends, 2);
+    assert_int_equal(rig.refused, PROTO_STATUS_FULL);
+    assert_int_equal(http_server_counters(rig.server)->gave_way, 2);
+    assert_int_equal(http_server_counters(rig.server)->refused_connections, 0);
+    for (int i = 0; i < 4; i += 2) {
+        rig_read_all(&rig, fd[i], &text[i]);
+        assert_int_equal(rig_status(&text[i]), 503);
+        assert_non_null(strstr(text[i].bytes, "Retry-After: "));
+    }
+    for (int i = 0; i < 4; i++) {
+        rig_text_free(&text[i]);
+        close(fd[i]);
+    }
+    rig_free(&rig);
+}
+
+static void the_slowest_reader_gives_way_to_others(void **state)
+{
+    (void)state;
+    struct rig rig;
+    int fd[2];
+
+    rig_init(&rig);
+    rig_use_big_answer(&rig);
+    rig_open(&rig);
+    for (int i = 0; i < 2; i++) {
+        fd[i] = rig_connect(&rig);
+        rig_say(&rig, fd[i], GET_A);
+        rig_until(&rig, rig.completes == i + 1);
+    }
+    assert_false(http_end_slowest_answer(rig.server));
+    let_a_second_pass(&rig);
+    rig_until(&rig, rig.released == 0);
+    /* One second more, in which the first reads nothing. */
+    let_a_second_pass(&rig);
+    assert_true(http_end_slowest_answer(rig.server));
+    assert_int_equal(rig.released, 4);
+    rig_until(&rig, rig.ends == 1);
+    assert_int_equal(http_server_counters(rig.server)->gave_way, 1);
+    for (int i = 0; i < 2; i++)
+        close(fd[i]);
+    rig_free(&rig);
+}
+
+/* ---- connections that say nothing ------------------------------------------------ */
+
 static void an_idle_connection_is_closed_without_a_word(void **state)
 {
     (void)state;
@@ -599,6 +733,10 @@ int main(void)
         cmocka_unit_test(a_head_that_drips_is_refused_at_its_total_deadline),
         cmocka_unit_test(a_body_that_drips_is_refused_and_its_request_ended),
         cmocka_unit_test(bytes_at_the_least_rate_extend_a_body_s_deadline),
+        cmocka_unit_test(a_body_s_time_ends_with_its_request_s),
+        cmocka_unit_test(an_answer_s_time_ends_whatever_is_read),
+        cmocka_unit_test(the_slowest_body_gives_way_to_others),
+        cmocka_unit_test(the_slowest_reader_gives_way_to_others),
         cmocka_unit_test(an_idle_connection_is_closed_without_a_word),
         cmocka_unit_test(a_connection_that_never_speaks_is_closed_and_counted),
         cmocka_unit_test(a_client_that_does_not_read_is_cut_off),
