@@ -1,24 +1,15 @@
 """The pipeline beside its references: OpenCV, PngSuite, decoded JPEGs, damaged files.
 
-Each test runs `siftmesh-extractor --image` alone. `--denoise-png` with windows of one
-pixel writes the decoded picture unchanged, so decoders are compared bit by bit.
+Each test runs `siftmesh-extractor --image` alone (tests/harness/offline.py).
 """
-
-import os
-import subprocess
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+from tests.harness.offline import (BLOB_HEADER_BYTES, EX_DATAERR, FEATURE_BYTES, decoded, denoised,
+                                   features, run)
 from tests.harness.photographs import exif_landscape, hostile_files, photograph
-
-ROOT = Path(__file__).resolve().parents[2]
-BIN = Path(os.environ.get("SIFTMESH_BIN", ROOT / "build/release/bin"))
-EXTRACTOR = BIN / "siftmesh-extractor"
-EX_DATAERR = 65
-BLOB_HEADER_BYTES = 160
 
 PHOTOGRAPHS = [
     "oxford/graf/img1.ppm",
@@ -26,38 +17,6 @@ PHOTOGRAPHS = [
     "oxford/leuven/img1.ppm",
     "vlfeat/roofs1.jpg",
 ]
-
-
-def run(image, *arguments):
-    return subprocess.run(
-        [EXTRACTOR, "--image", image, *map(str, arguments)],
-        capture_output=True, text=True, timeout=120,
-    )
-
-
-def denoised(image, folder, **params):
-    out = folder / "denoised.png"
-    flags = [f"--{name}={value}" for name, value in params.items()]
-    done = run(image, "--denoise-png", out, *flags)
-    assert done.returncode == 0, done.stderr
-    return cv2.imread(str(out), cv2.IMREAD_UNCHANGED)
-
-
-def decoded(image, folder):
-    return denoised(image, folder, template=1, search=1)
-
-
-def features(image, folder, **params):
-    """(keypoints: x, y, scale, orientation, response; descriptors)"""
-    out = folder / "features.bin"
-    flags = [f"--{name}={value}" for name, value in params.items()]
-    done = run(image, "--output", out, *flags)
-    assert done.returncode == 0, done.stderr
-    body = out.read_bytes()[BLOB_HEADER_BYTES:]
-    count = len(body) // 148
-    assert len(body) == count * 148
-    keypoints = np.frombuffer(body[: count * 20], "<f4").reshape(count, 5)
-    return keypoints, np.frombuffer(body[count * 20 :], np.uint8).reshape(count, 128)
 
 
 def write_pgm(path, picture):
@@ -303,4 +262,4 @@ def test_a_blob_is_the_same_every_time(tmp_path):
         assert done.returncode == 0
         blobs.append(out.read_bytes())
     assert blobs[0] == blobs[1]
-    assert len(blobs[0]) == BLOB_HEADER_BYTES + 500 * 148
+    assert len(blobs[0]) == BLOB_HEADER_BYTES + 500 * FEATURE_BYTES
