@@ -89,8 +89,12 @@ static void on_cancel(struct broker *broker, struct broker_peer *peer,
                       struct mesh_msg *msg, void *body)
 {
     (void)body;
-    (void)broker_core_cancel(broker->core, peer->index, &msg->envelope.request,
-                             broker_now_us(broker));
+    if (msg->envelope.flags & PROTO_FLAG_FRESH)
+        (void)broker_core_recall(broker->core, peer->index, &msg->envelope.request,
+                                 broker_now_us(broker));
+    else
+        (void)broker_core_cancel(broker->core, peer->index, &msg->envelope.request,
+                                 broker_now_us(broker));
 }
 
 static void on_ping(struct broker *broker, struct broker_peer *peer, struct mesh_msg *msg,

@@ -119,6 +119,8 @@ int gateway_flights_join(struct gateway_flights *flights, struct gateway_ask *as
     if (fresh) {
         flight->waiting_since_us = now_us;
         gateway_flight_begin(flight, now_us);
+    } else if (ask->priority < flight->ask.priority) {
+        gateway_flight_raise(flight, ask->priority);
     }
     return 0;
 }
@@ -164,6 +166,7 @@ void gateway_flights_free(struct gateway_flights *flights)
         next = at->next;
         gateway_flight_free(at);
     }
+    gateway_cache_free(&flights->cache);
     free(flights);
 }
 
@@ -222,5 +225,7 @@ gateway_flights_counters(const struct gateway_flights *flights)
         &((struct gateway_flights *)(uintptr_t)flights)->counters;
 
     counters->cache_down = gateway_cache_is_down(&flights->cache);
+    counters->leases_owed = flights->cache.debts_count;
+    counters->drops = flights->cache.drops;
     return counters;
 }

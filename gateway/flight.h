@@ -5,10 +5,10 @@
  *      \--------(no cache)--------/
  *
  * A flight asks the cache service, and asks again while another gateway computes the
- * same; computes where it has to, and tells every waiter at once; then it hands the
- * result to the cache. It begins again where the broker forgot
- * it, and ends early when nobody waits any more. A cache that does not answer is passed
- * by until it answers a probe: only the hit rate suffers.
+ * same; computes where it has to, with the highest priority of its waiters, and tells
+ * all of them at once; then it hands the result to the cache. It begins again where the
+ * broker forgot it, and ends early when nobody waits any more. A cache that does not
+ * answer is passed by until it answers a probe: only the hit rate suffers.
  *
  * No socket, no clock: messages leave through mesh.h, time is an argument. One thread.
  */
@@ -71,8 +71,8 @@ struct gateway_flight_limits {
 
 struct gateway_flight_counters {
     uint64_t flights, cancelled, restarted, cache_failures, cache_bypassed, cache_bad,
-        cache_again, puts, puts_left_out; /* only grow */
-    uint64_t open, cache_down;            /* gauges */
+        cache_again, puts, puts_left_out, drops; /* only grow */
+    uint64_t open, cache_down, leases_owed;      /* gauges */
 };
 
 struct gateway_flights;

@@ -71,6 +71,16 @@ static void free_result(struct gateway_result *result)
 
 /* ---- the end -------------------------------------------------------------------- */
 
+static struct gateway_lease lease_of(const struct gateway_flight *flight)
+{
+    struct gateway_lease lease = {.number = flight->lease,
+                                  .until_us = flight->lease_until_us,
+                                  .trace = flight->ask.trace};
+
+    memcpy(lease.key, flight->ask.key, sizeof lease.key);
+    return lease;
+}
+
 /* The result, or that its input is refused: what the cache tells the next one. */
 static void send_put(struct gateway_flight *flight, const struct gateway_result *result,
                      uint64_t now_us)
@@ -98,27 +108,18 @@ static void send_put(struct gateway_flight *flight, const struct gateway_result 
         body.actual = result->actual;
         snprintf(body.detail, sizeof body.detail, "%s", result->detail);
     }
-    if (gateway_mesh_submit(flight->flights->mesh, &put, now_us, NULL) == 0)
+    struct gateway_lease lease = lease_of(flight);
+    if (gateway_cache_put(&flight->flights->cache, &put, &lease, now_us) == 0)
         counters->puts++;
     else
         counters->puts_left_out++;
 }
 
-/* Let the next one who waits for the key compute it, instead of after the lease. */
 void gateway_flight_drop_lease(struct gateway_flight *flight, uint64_t now_us)
 {
-    struct proto_submit body = {.service = "cache", .method = "drop", .key_bytes = 32};
-    struct gateway_submit drop = {.body = &body,
-                                  .trace = flight->ask.trace,
-                                  .budget_us = PUT_US,
-                                  .priority = PROTO_PRIORITY_NORMAL};
+    struct gateway_lease lease = lease_of(flight);
 
-    if (flight->lease == 0)
-        return;
-    body.lease = flight->lease;
-    memcpy(body.key, flight->ask.key, PROTO_DIGEST_BYTES);
-    /* Where it cannot be sent the lease runs out. */
-    (void)gateway_mesh_submit(flight->flights->mesh, &drop, now_us, NULL);
+    gateway_cache_drop(&flight->flights->cache, &lease, now_us);
     flight->lease = 0;
 }
 

@@ -27,7 +27,11 @@ struct gateway_flight {
     uint64_t waiting_since_us;
     enum gateway_flight_step step;
     struct gateway_exchange *exchange; /* open in LOOKUP and COMPUTE */
-    uint64_t lease;
+    enum proto_priority priority; /* of the exchange; ask.priority is the one wanted */
+    bool recalled;                /* the exchange, to be submitted with that one */
+    bool has_fallback; /* it was recalled from this lane, and may go back to it */
+    enum proto_priority fallback;
+    uint64_t lease, lease_until_us;
     bool put_wanted;       /* the cache was asked and did not have it */
     uint64_t looked_up_us; /* when it was asked */
     bool hurried;          /* it was given less than cache_wait_us */
@@ -53,6 +57,9 @@ void gateway_flight_unlink(struct gateway_waiter *waiter);
 /* ---- flight_steps.c: each may end, and so free, the flight ---- */
 
 void gateway_flight_begin(struct gateway_flight *flight, uint64_t now_us);
+/* Somebody joined who asks with more priority: what no worker was given yet is submitted
+ * again with it. */
+void gateway_flight_raise(struct gateway_flight *flight, enum proto_priority priority);
 
 /* ---- flight_end.c ---- */
 

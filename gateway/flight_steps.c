@@ -17,6 +17,7 @@ static void restart(struct gateway_flight *flight, uint64_t now_us)
     flight->flights->counters.restarted++;
     flight->lease = 0;
     flight->put_wanted = false;
+    flight->recalled = flight->has_fallback = false;
     flight->waiting_since_us = now_us;
     gateway_flight_begin(flight, now_us);
 }
@@ -48,11 +49,35 @@ static void fail_computed(struct gateway_flight *flight,
     gateway_flight_finish(flight, &result, GATEWAY_MISS, now_us);
 }
 
+static void compute(struct gateway_flight *flight, enum proto_priority priority,
+                    uint64_t now_us);
+
+/* Whether it was submitted again: with more priority after a recall; or with the old one,
+ * as it had a place there and no other lane's bound is to end its wait. */
+static bool compute_again(struct gateway_flight *flight,
+                          const struct gateway_ending *ending, uint64_t now_us)
+{
+    bool recalled = flight->recalled && ending->status == PROTO_STATUS_CANCELLED;
+    bool full = flight->has_fallback && ending->status == PROTO_STATUS_FULL;
+
+    flight->recalled = flight->has_fallback = false;
+    if (recalled) {
+        flight->has_fallback = true;
+        flight->fallback = flight->priority;
+        compute(flight, flight->ask.priority, now_us);
+    } else if (full) {
+        compute(flight, flight->fallback, now_us);
+    }
+    return recalled || full;
+}
+
 static void on_computed(const struct gateway_ending *ending, uint64_t now_us, void *owner)
 {
     struct gateway_flight *flight = owner;
 
     flight->exchange = NULL;
+    if (compute_again(flight, ending, now_us))
+        return;
     /* A follower may have more time left than the leader's request was given. */
     bool again = ending->lost || (ending->overdue && left_us(flight, now_us) > 0);
     if (again)
@@ -64,7 +89,8 @@ static void on_computed(const struct gateway_ending *ending, uint64_t now_us, vo
         fail_computed(flight, ending, now_us);
 }
 
-static void compute(struct gateway_flight *flight, uint64_t now_us)
+static void compute(struct gateway_flight *flight, enum proto_priority priority,
+                    uint64_t now_us)
 {
     const struct gateway_ask *ask = &flight->ask;
     struct proto_submit body = {.service = "extract",
@@ -75,7 +101,7 @@ static void compute(struct gateway_flight *flight, uint64_t now_us)
                                     .payload = &flight->image,
                                     .trace = ask->trace,
                                     .budget_us = left_us(flight, now_us),
-                                    .priority = ask->priority,
+                                    .priority = priority,
                                     .ended = on_computed,
                                     .owner = flight};
 
@@ -92,6 +118,7 @@ static void compute(struct gateway_flight *flight, uint64_t now_us)
     memcpy(body.image_sha256, ask->image_sha256, PROTO_DIGEST_BYTES);
     proto_params_encode(&ask->params, body.params);
     flight->step = GATEWAY_COMPUTE;
+    flight->priority = priority;
     int err =
         gateway_mesh_submit(flight->flights->mesh, &submit, now_us, &flight->exchange);
     if (err < 0)
@@ -122,11 +149,12 @@ static void on_cache_failed(struct gateway_flight *flight, enum proto_status sta
         gateway_flight_finish_error(flight, PROTO_STATUS_UNAVAILABLE,
                                     "the cache does not answer", now_us);
     else
-        compute(flight, now_us);
+        compute(flight, flight->ask.priority, now_us);
 }
 
 /* The cache has no such thing. */
-static void on_cache_miss(struct gateway_flight *flight, uint64_t lease, uint64_t now_us)
+static void on_cache_miss(struct gateway_flight *flight, uint64_t lease,
+                          uint64_t lease_ms, uint64_t now_us)
 {
     if (flight->ask.peek) {
         gateway_flight_finish_error(flight, PROTO_STATUS_NOT_FOUND,
@@ -134,8 +162,9 @@ static void on_cache_miss(struct gateway_flight *flight, uint64_t lease, uint64_
         return;
     }
     flight->lease = lease;
+    flight->lease_until_us = now_us + lease_ms * 1000;
     flight->put_wanted = true;
-    compute(flight, now_us);
+    compute(flight, flight->ask.priority, now_us);
 }
 
 /* Another one is still computing it, and what it finds will be here: better to wait for
@@ -153,6 +182,19 @@ static bool ask_again(struct gateway_flight *flight, const struct gateway_ending
     return true;
 }
 
+/* A recalled look-up that no cacher was given yet is made again, with the priority that
+ * is wanted now. */
+static bool look_up_raised(struct gateway_flight *flight,
+                           const struct gateway_ending *ending, uint64_t now_us)
+{
+    bool again = flight->recalled && ending->status == PROTO_STATUS_CANCELLED;
+
+    flight->recalled = false;
+    if (again)
+        gateway_flight_begin(flight, now_us);
+    return again;
+}
+
 static void on_looked_up(const struct gateway_ending *ending, uint64_t now_us,
                          void *owner)
 {
@@ -161,12 +203,15 @@ static void on_looked_up(const struct gateway_ending *ending, uint64_t now_us,
 
     flight->exchange = NULL;
     flight->waiting_since_us = now_us; /* if it has to wait from here on */
+    if (look_up_raised(flight, ending, now_us))
+        return;
     if (ending->lost) {
         restart(flight, now_us);
     } else if (ending->status == PROTO_STATUS_MISS ||
                ending->status == PROTO_STATUS_NOT_FOUND) {
         if (flight->ask.peek || !ask_again(flight, ending, now_us))
-            on_cache_miss(flight, ending->outcome->lease, now_us);
+            on_cache_miss(flight, ending->outcome->lease, ending->outcome->lease_ms,
+                          now_us);
     } else if (proto_status_is_of_input(ending->status)) {
         struct gateway_result result = result_of(ending); /* as it was computed before */
         gateway_flight_finish(flight, &result, parked ? GATEWAY_COALESCED : GATEWAY_HIT,
@@ -178,7 +223,7 @@ static void on_looked_up(const struct gateway_ending *ending, uint64_t now_us,
                                  now_us);
     } else {
         flight->flights->counters.cache_bad++; /* the next put overwrites it */
-        on_cache_miss(flight, 0, now_us);
+        on_cache_miss(flight, 0, 0, now_us);
     }
 }
 
@@ -206,6 +251,17 @@ static void look_up(struct gateway_flight *flight, uint64_t budget_us, uint64_t 
         gateway_flight_fail_submit(flight, err, now_us);
 }
 
+/* ---- priority ------------------------------------------------------------------- */
+
+void gateway_flight_raise(struct gateway_flight *flight, enum proto_priority priority)
+{
+    flight->ask.priority = priority;
+    if (flight->exchange == NULL || flight->recalled)
+        return;
+    flight->recalled = true;
+    gateway_mesh_recall(flight->flights->mesh, flight->exchange);
+}
+
 /* ---- beginning ------------------------------------------------------------------ */
 
 void gateway_flight_begin(struct gateway_flight *flight, uint64_t now_us)
@@ -229,6 +285,6 @@ void gateway_flight_begin(struct gateway_flight *flight, uint64_t now_us)
                                     "the cache does not answer", now_us);
     } else {
         flights->counters.cache_bypassed++;
-        compute(flight, now_us);
+        compute(flight, flight->ask.priority, now_us);
     }
 }

@@ -71,6 +71,7 @@ static void refresh_mesh(struct gateway *gateway)
     m->cache_down = flights->cache_down;
     m->puts = flights->puts;
     m->puts_left_out = flights->puts_left_out;
+    m->drops = flights->drops;
     m->mesh_up = gateway_mesh_is_up(gateway->mesh);
     m->mesh_open = credit.jobs;
     m->mesh_open_bytes = credit.bytes;
@@ -129,7 +130,7 @@ static uint64_t wanted_tick_ms(const struct gateway *gateway)
     const struct gateway_flight_counters *flights =
         gateway_flights_counters(gateway->flights);
 
-    if (flights->open > 0 || flights->cache_down > 0 ||
+    if (flights->open > 0 || flights->cache_down > 0 || flights->leases_owed > 0 ||
         gateway_mesh_credit(gateway->mesh, PROTO_PRIORITY_HIGH).jobs > 0)
         return TICK_MS;
     return hotcache_counters(gateway->hot)->entries > 0 ? SLOW_TICK_MS : 0;

@@ -245,10 +245,13 @@ int gateway_mesh_submit(struct gateway_mesh *mesh, const struct gateway_submit *
     return 0;
 }
 
-static void send_cancel(struct gateway_mesh *mesh, const struct proto_id *id)
+static void send_cancel(struct gateway_mesh *mesh, const struct proto_id *id,
+                        uint16_t flags)
 {
-    struct proto_envelope envelope = {
-        .verb = PROTO_CANCEL, .priority = PROTO_PRIORITY_NORMAL, .request = *id};
+    struct proto_envelope envelope = {.verb = PROTO_CANCEL,
+                                      .priority = PROTO_PRIORITY_NORMAL,
+                                      .flags = flags,
+                                      .request = *id};
 
     /* Best effort: what is not cancelled ends by its budget. */
     (void)mesh->link.send(mesh->link.arg, &envelope, NULL, NULL);
@@ -257,12 +260,18 @@ static void send_cancel(struct gateway_mesh *mesh, const struct proto_id *id)
 void gateway_mesh_cancel(struct gateway_mesh *mesh, struct gateway_exchange *exchange,
                          uint64_t now_us)
 {
-    send_cancel(mesh, &exchange->id);
+    send_cancel(mesh, &exchange->id, 0);
     mesh->counters.cancelled++;
     exchange->ended = NULL;
     exchange->accepted = true;
     if (exchange->deadline_us > now_us + CANCELLED_US)
         exchange->deadline_us = now_us + CANCELLED_US;
+}
+
+void gateway_mesh_recall(struct gateway_mesh *mesh,
+                         const struct gateway_exchange *exchange)
+{
+    send_cancel(mesh, &exchange->id, PROTO_FLAG_FRESH);
 }
 
 /* ---- answers -------------------------------------------------------------------- */
@@ -332,7 +341,7 @@ static void expire(struct gateway_mesh *mesh, struct gateway_exchange *exchange,
         mesh->counters.overdue++;
     /* Should the broker know it after all, it need not go on. */
     if (exchange->ended != NULL)
-        send_cancel(mesh, &exchange->id);
+        send_cancel(mesh, &exchange->id, 0);
     end(mesh, exchange, &ending, now_us);
 }
 

@@ -87,6 +87,11 @@ int gateway_mesh_submit(struct gateway_mesh *mesh, const struct gateway_submit *
 void gateway_mesh_cancel(struct gateway_mesh *mesh, struct gateway_exchange *exchange,
                          uint64_t now_us);
 
+/* End it with PROTO_STATUS_CANCELLED where no worker was given it yet; else it goes on.
+ */
+void gateway_mesh_recall(struct gateway_mesh *mesh,
+                         const struct gateway_exchange *exchange);
+
 /* ACCEPT, FINAL and REJECT; others are ignored. */
 void gateway_mesh_on_message(struct gateway_mesh *mesh, struct mesh_msg *msg,
                              uint64_t now_us);

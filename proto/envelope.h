@@ -16,6 +16,9 @@
 #define PROTO_VERSION        1
 #define PROTO_ID_BYTES       16
 
+/* In CANCEL: only where no worker was given the request yet; else it goes on. */
+#define PROTO_FLAG_FRESH 1u
+
 enum proto_verb {
 #define VERB(name, number, body, sender, help) PROTO_##name = number,
 #include "proto/verbs.tbl"
@@ -49,7 +52,7 @@ struct proto_envelope {
     uint8_t verb;            /* enum proto_verb */
     uint8_t priority;        /* enum proto_priority */
     uint8_t attempt;         /* from 1 in JOB and its answers; else 0 */
-    uint16_t flags;          /* none defined: 0; a receiver ignores unknown ones */
+    uint16_t flags;          /* PROTO_FLAG_*; a receiver ignores unknown ones */
     uint16_t status;         /* enum proto_status in FINAL, REJECT, DONE, FAIL; else 0 */
     uint32_t budget_ms;      /* time left for the request; 0: none stated */
     uint64_t cost_bytes;     /* memory the work is expected to need, estimated */

@@ -184,19 +184,33 @@ int broker_core_submit(struct broker_core *core, uint32_t index,
     return 0;
 }
 
-int broker_core_cancel(struct broker_core *core, uint32_t index,
-                       const struct proto_id *id, uint64_t now_us)
+static int cancel(struct broker_core *core, uint32_t index, const struct proto_id *id,
+                  bool only_fresh, uint64_t now_us)
 {
     if (broker_core_client_heard(core, index, now_us) < 0)
         return -ENOTCONN;
     struct broker_core_job *job = broker_core_job_find(core, index, id);
     if (job == NULL)
         return -ENOENT;
+    if (only_fresh && (job->state != BROKER_CORE_JOB_QUEUED || job->dispatched_us > 0))
+        return -EBUSY;
     broker_core_job_loosen(core, job, true, now_us);
     broker_core_job_end(core, job, PROTO_STATUS_CANCELLED, "cancelled by the client",
                         false, now_us);
     broker_core_dispatch(core, now_us);
     return 0;
+}
+
+int broker_core_cancel(struct broker_core *core, uint32_t index,
+                       const struct proto_id *id, uint64_t now_us)
+{
+    return cancel(core, index, id, false, now_us);
+}
+
+int broker_core_recall(struct broker_core *core, uint32_t index,
+                       const struct proto_id *id, uint64_t now_us)
+{
+    return cancel(core, index, id, true, now_us);
 }
 
 static void close_session(struct broker_core *core, struct broker_core_client *client,

@@ -162,6 +162,9 @@ int broker_core_submit(struct broker_core *core, uint32_t client,
 /* 0, -ENOENT for an id that is not open, -ENOTCONN. */
 int broker_core_cancel(struct broker_core *core, uint32_t client,
                        const struct proto_id *id, uint64_t now_us);
+/* The same, but -EBUSY for a request that was given to a worker already: it goes on. */
+int broker_core_recall(struct broker_core *core, uint32_t client,
+                       const struct proto_id *id, uint64_t now_us);
 
 /* Any other frame: a sign of life. 0 or -ENOTCONN. */
 int broker_core_client_heard(struct broker_core *core, uint32_t client, uint64_t now_us);

@@ -190,6 +190,28 @@ static void cancel_drops_a_waiting_request_and_aborts_a_running_one(void **state
     close_core(&f);
 }
 
+static void recall_ends_only_what_no_worker_was_given(void **state)
+{
+    struct fixture f;
+    struct proto_id first = id_of(1), second = id_of(2);
+    (void)state;
+    prepare(&f);
+    open_with_worker(&f, 1);
+    ready(&f, 0, 1, 1);
+    submit(&f, 1);
+    submit(&f, 2);
+    const struct broker_core_action job = *nth(&f, BROKER_CORE_JOB, 0);
+    clear(&f);
+    assert_int_equal(broker_core_recall(f.core, 0, &first, f.now_us), -EBUSY);
+    assert_int_equal(count_of(&f, BROKER_CORE_FINAL), 0);
+    assert_int_equal(broker_core_recall(f.core, 0, &second, f.now_us), 0);
+    assert_int_equal(nth(&f, BROKER_CORE_FINAL, 0)->status, PROTO_STATUS_CANCELLED);
+    assert_int_equal(broker_core_recall(f.core, 0, &second, f.now_us), -ENOENT);
+    assert_int_equal(done(&f, &job), 0);
+    assert_int_equal(nth(&f, BROKER_CORE_FINAL, 1)->status, PROTO_STATUS_OK);
+    close_core(&f);
+}
+
 static void a_silent_client_loses_its_session_and_its_work(void **state)
 {
     struct fixture f;
@@ -253,6 +275,7 @@ int main(void)
         cmocka_unit_test(a_request_id_that_is_open_or_zero_is_refused),
         cmocka_unit_test(a_bad_service_name_is_refused_and_few_unknown_ones_are_made),
         cmocka_unit_test(cancel_drops_a_waiting_request_and_aborts_a_running_one),
+        cmocka_unit_test(recall_ends_only_what_no_worker_was_given),
         cmocka_unit_test(a_silent_client_loses_its_session_and_its_work),
         cmocka_unit_test(a_draining_broker_refuses_and_finishes),
     };

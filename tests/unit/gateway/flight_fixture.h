@@ -62,12 +62,9 @@ static inline void close_bench(struct bench *bench)
     gateway_mesh_free(bench->fake.mesh);
 }
 
-static inline void join_for(struct bench *bench, struct asker *asker, const uint8_t *key,
-                            bool peek, uint64_t time_us)
+static inline void join_with(struct bench *bench, struct asker *asker, const uint8_t *key,
+                             struct gateway_ask ask)
 {
-    struct gateway_ask ask = {.peek = peek,
-                              .kind = PROTO_KIND_FEATURES,
-                              .deadline_us = bench->now_us + time_us};
     zmq_msg_t image;
 
     memset(asker, 0, sizeof *asker);
@@ -79,6 +76,24 @@ static inline void join_for(struct bench *bench, struct asker *asker, const uint
     assert_int_equal(
         gateway_flights_join(bench->flights, &ask, &asker->waiter, bench->now_us), 0);
     zmq_msg_close(&image);
+}
+
+static inline void join_for(struct bench *bench, struct asker *asker, const uint8_t *key,
+                            bool peek, uint64_t time_us)
+{
+    join_with(bench, asker, key,
+              (struct gateway_ask){.peek = peek,
+                                   .kind = PROTO_KIND_FEATURES,
+                                   .deadline_us = bench->now_us + time_us});
+}
+
+static inline void join_at(struct bench *bench, struct asker *asker, const uint8_t *key,
+                           enum proto_priority priority)
+{
+    join_with(bench, asker, key,
+              (struct gateway_ask){.kind = PROTO_KIND_FEATURES,
+                                   .priority = priority,
+                                   .deadline_us = bench->now_us + 60 * S});
 }
 
 static inline void join_as(struct bench *bench, struct asker *asker, const uint8_t *key,

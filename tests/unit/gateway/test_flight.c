@@ -272,6 +272,125 @@ static void ends_that_a_client_cannot_have_caused_are_not_told_as_its_fault(void
     }
 }
 
+/* ---- priority ------------------------------------------------------------------- */
+
+static const struct fake_sent *sent_at(const struct bench *bench, size_t index)
+{
+    assert_int_equal(bench->fake.count, index + 1);
+    return &bench->fake.sent[index];
+}
+
+static void is_recall_of(const struct bench *bench, size_t index, size_t of)
+{
+    const struct fake_sent *sent = sent_at(bench, index);
+
+    assert_int_equal(sent->envelope.verb, PROTO_CANCEL);
+    assert_int_equal(sent->envelope.flags, PROTO_FLAG_FRESH);
+    assert_memory_equal(&sent->envelope.request, &bench->fake.sent[of].envelope.request,
+                        sizeof(struct proto_id));
+}
+
+static void compute_as_batch(struct bench *bench, struct asker *leader)
+{
+    open_bench(bench, true);
+    join_at(bench, leader, key_a, PROTO_PRIORITY_BATCH);
+    answer_miss(bench, 0, 42);
+    assert_int_equal(sent_at(bench, 1)->envelope.priority, PROTO_PRIORITY_BATCH);
+}
+
+static void a_flight_takes_the_highest_priority_of_its_waiters(void **state)
+{
+    struct bench bench;
+    struct asker leader, high, low;
+
+    (void)state;
+    compute_as_batch(&bench, &leader);
+    join_at(&bench, &high, key_a, PROTO_PRIORITY_HIGH);
+    is_recall_of(&bench, 2, 1);
+    join_at(&bench, &low, key_a, PROTO_PRIORITY_NORMAL);
+    assert_int_equal(bench.fake.count, 3);
+    fake_final(&bench.fake, 1, PROTO_STATUS_CANCELLED, bench.now_us);
+    assert_int_equal(sent_at(&bench, 3)->envelope.priority, PROTO_PRIORITY_HIGH);
+    assert_int_equal(bench.fake.sent[3].payload_bytes, 7);
+    answer_blob(&bench, 3, key_a, NULL);
+    assert_true(leader.done == 1 && high.done == 1 && low.done == 1);
+    sent_is(&bench, 4, "put");
+    assert_int_equal(bench.fake.sent[4].submit.lease, 42);
+    close_bench(&bench);
+}
+
+static void a_flight_rises_step_by_step(void **state)
+{
+    struct bench bench;
+    struct asker leader, normal, high;
+
+    (void)state;
+    compute_as_batch(&bench, &leader);
+    join_at(&bench, &normal, key_a, PROTO_PRIORITY_NORMAL);
+    fake_final(&bench.fake, 1, PROTO_STATUS_CANCELLED, bench.now_us);
+    assert_int_equal(sent_at(&bench, 3)->envelope.priority, PROTO_PRIORITY_NORMAL);
+    join_at(&bench, &high, key_a, PROTO_PRIORITY_HIGH);
+    is_recall_of(&bench, 4, 3);
+    fake_final(&bench.fake, 3, PROTO_STATUS_CANCELLED, bench.now_us);
+    assert_int_equal(sent_at(&bench, 5)->envelope.priority, PROTO_PRIORITY_HIGH);
+    answer_blob(&bench, 5, key_a, NULL);
+    assert_true(leader.done == 1 && normal.done == 1 && high.done == 1);
+    close_bench(&bench);
+}
+
+static void what_a_worker_has_already_is_not_begun_again(void **state)
+{
+    struct bench bench;
+    struct asker leader, high;
+
+    (void)state;
+    compute_as_batch(&bench, &leader);
+    join_at(&bench, &high, key_a, PROTO_PRIORITY_HIGH);
+    answer_blob(&bench, 1, key_a, NULL);
+    assert_true(leader.status == PROTO_STATUS_OK && high.status == PROTO_STATUS_OK);
+    sent_is(&bench, 3, "put");
+    close_bench(&bench);
+}
+
+static void a_full_lane_above_ends_no_wait_in_the_one_below(void **state)
+{
+    struct bench bench;
+    struct asker leader, high;
+
+    (void)state;
+    compute_as_batch(&bench, &leader);
+    join_at(&bench, &high, key_a, PROTO_PRIORITY_HIGH);
+    fake_final(&bench.fake, 1, PROTO_STATUS_CANCELLED, bench.now_us);
+    fake_answer(&bench.fake, 3, PROTO_REJECT, PROTO_STATUS_FULL, NULL, NULL, 0,
+                bench.now_us);
+    assert_int_equal(leader.done, 0);
+    assert_int_equal(sent_at(&bench, 4)->envelope.priority, PROTO_PRIORITY_BATCH);
+    fake_answer(&bench.fake, 4, PROTO_REJECT, PROTO_STATUS_FULL, NULL, NULL, 0,
+                bench.now_us);
+    assert_true(leader.status == PROTO_STATUS_FULL && high.status == PROTO_STATUS_FULL);
+    close_bench(&bench);
+}
+
+static void a_look_up_that_waits_rises_too(void **state)
+{
+    struct bench bench;
+    struct asker leader, high;
+
+    (void)state;
+    open_bench(&bench, true);
+    join_at(&bench, &leader, key_a, PROTO_PRIORITY_BATCH);
+    join_at(&bench, &high, key_a, PROTO_PRIORITY_HIGH);
+    is_recall_of(&bench, 1, 0);
+    fake_final(&bench.fake, 0, PROTO_STATUS_CANCELLED, bench.now_us);
+    sent_is(&bench, 2, "get");
+    assert_int_equal(sent_at(&bench, 2)->envelope.priority, PROTO_PRIORITY_HIGH);
+    answer_miss(&bench, 2, 42);
+    assert_int_equal(sent_at(&bench, 3)->envelope.priority, PROTO_PRIORITY_HIGH);
+    answer_blob(&bench, 3, key_a, NULL);
+    assert_true(leader.done == 1 && high.done == 1);
+    close_bench(&bench);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -287,6 +406,11 @@ int main(void)
         cmocka_unit_test(without_credit_it_is_full_and_says_which_bound),
         cmocka_unit_test(a_follower_with_time_left_is_not_hurt_by_the_leaders_deadline),
         cmocka_unit_test(ends_that_a_client_cannot_have_caused_are_not_told_as_its_fault),
+        cmocka_unit_test(a_flight_takes_the_highest_priority_of_its_waiters),
+        cmocka_unit_test(a_flight_rises_step_by_step),
+        cmocka_unit_test(what_a_worker_has_already_is_not_begun_again),
+        cmocka_unit_test(a_full_lane_above_ends_no_wait_in_the_one_below),
+        cmocka_unit_test(a_look_up_that_waits_rises_too),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

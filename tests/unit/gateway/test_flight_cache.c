@@ -259,6 +259,107 @@ static void a_look_up_leaves_half_of_the_time_to_compute(void **state)
     close_bench(&bench);
 }
 
+/* ---- leases --------------------------------------------------------------------- */
+
+static void compute_under_lease(struct bench *bench, struct asker *asker)
+{
+    open_and_join(bench, asker);
+    fake_answer(&bench->fake, 0, PROTO_FINAL, PROTO_STATUS_MISS,
+                &(struct proto_outcome){.lease = 42, .lease_ms = 20000}, NULL, 0,
+                bench->now_us);
+}
+
+static void drop_is_sent(const struct bench *bench, size_t index)
+{
+    sent_is(bench, index, "drop");
+    assert_int_equal(bench->fake.sent[index].submit.lease, 42);
+    assert_memory_equal(bench->fake.sent[index].submit.key, key_a, PROTO_DIGEST_BYTES);
+    assert_int_equal(bench->fake.count, index + 1);
+}
+
+static void a_put_that_the_credit_leaves_out_ends_its_lease(void **state)
+{
+    struct proto_welcome little = {.credit_jobs = 8, .credit_bytes = 100};
+    struct bench bench;
+    struct asker asker;
+
+    (void)state;
+    compute_under_lease(&bench, &asker);
+    gateway_mesh_up(bench.fake.mesh, &little, false, bench.now_us);
+    answer_blob(&bench, 1, key_a, NULL);
+    assert_int_equal(asker.status, PROTO_STATUS_OK);
+    assert_int_equal(gateway_flights_counters(bench.flights)->puts_left_out, 1);
+    drop_is_sent(&bench, 2);
+    fake_final(&bench.fake, 2, PROTO_STATUS_OK, bench.now_us);
+    assert_int_equal(gateway_flights_counters(bench.flights)->leases_owed, 0);
+    assert_int_equal(gateway_flights_counters(bench.flights)->drops, 1);
+    close_bench(&bench);
+}
+
+static void a_put_that_is_refused_or_lost_ends_its_lease(void **state)
+{
+    static const enum proto_status ends[] = {PROTO_STATUS_FULL, PROTO_STATUS_UNAVAILABLE,
+                                             PROTO_STATUS_WORKER_LOST};
+
+    (void)state;
+    for (size_t i = 0; i < 4; i++) {
+        struct bench bench;
+        struct asker asker;
+        compute_under_lease(&bench, &asker);
+        answer_blob(&bench, 1, key_a, NULL);
+        sent_is(&bench, 2, "put");
+        if (i < 3)
+            fake_answer(&bench.fake, 2, i == 0 ? PROTO_REJECT : PROTO_FINAL, ends[i],
+                        NULL, NULL, 0, bench.now_us);
+        else
+            fake_up(&bench.fake, true, bench.now_us); /* another broker */
+        drop_is_sent(&bench, 3);
+        close_bench(&bench);
+    }
+}
+
+static void a_drop_is_repeated_until_it_is_taken(void **state)
+{
+    struct bench bench;
+    struct asker asker;
+
+    (void)state;
+    compute_under_lease(&bench, &asker);
+    bench.fake.fail = -EAGAIN;
+    answer_blob(&bench, 1, key_a, NULL);
+    sweep(&bench, 1 * S);
+    assert_int_equal(bench.fake.count, 2);
+    bench.fake.fail = 0;
+    sweep(&bench, 1 * S);
+    drop_is_sent(&bench, 2);
+    sweep(&bench, 1 * S); /* it is under way */
+    assert_int_equal(bench.fake.count, 3);
+    fake_final(&bench.fake, 2, PROTO_STATUS_UNAVAILABLE, bench.now_us);
+    sweep(&bench, 1 * S);
+    drop_is_sent(&bench, 3);
+    fake_final(&bench.fake, 3, PROTO_STATUS_OK, bench.now_us);
+    sweep(&bench, 1 * S);
+    assert_int_equal(bench.fake.count, 4);
+    close_bench(&bench);
+}
+
+static void a_lease_that_is_over_is_owed_no_more(void **state)
+{
+    struct bench bench;
+    struct asker asker;
+
+    (void)state;
+    compute_under_lease(&bench, &asker);
+    bench.fake.fail = -EAGAIN;
+    answer_blob(&bench, 1, key_a, NULL);
+    assert_int_equal(gateway_flights_counters(bench.flights)->leases_owed, 1);
+    sweep(&bench, 19 * S);
+    assert_int_equal(gateway_flights_counters(bench.flights)->leases_owed, 1);
+    sweep(&bench, 1 * S);
+    assert_int_equal(gateway_flights_counters(bench.flights)->leases_owed, 0);
+    close_bench(&bench);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -275,6 +376,10 @@ int main(void)
         cmocka_unit_test(
             a_result_from_the_cache_that_is_not_the_one_asked_for_is_computed),
         cmocka_unit_test(a_look_up_leaves_half_of_the_time_to_compute),
+        cmocka_unit_test(a_put_that_the_credit_leaves_out_ends_its_lease),
+        cmocka_unit_test(a_put_that_is_refused_or_lost_ends_its_lease),
+        cmocka_unit_test(a_drop_is_repeated_until_it_is_taken),
+        cmocka_unit_test(a_lease_that_is_over_is_owed_no_more),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
