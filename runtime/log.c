@@ -6,6 +6,8 @@
  */
 #include "runtime/log.h"
 
+#include "runtime/log_sink.h"
+
 #include <errno.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -26,6 +28,11 @@ static struct {
     enum log_level level;
     bool json;
 } config = {"siftmesh", LOG_INFO, false};
+
+static size_t tell_dropped(uint64_t count, char *out, size_t capacity);
+
+static char kept[LOG_SINK_BYTES];
+static struct log_sink sink = LOG_SINK_INIT(STDERR_FILENO, kept, tell_dropped);
 
 int log_init(const char *service, const char *level, const char *format)
 {
@@ -194,8 +201,6 @@ static void begin(struct line *line, enum log_level level, const char *what)
     put_text(line, "msg", what);
 }
 
-/* One write(2), so that the lines of several processes on one pipe do not mix. A pipe
- * that is full and non-blocking loses the line: no log is worth a stopped loop. */
 static void end(struct line *line)
 {
     if (line->cut) {
@@ -207,8 +212,43 @@ static void end(struct line *line)
             line->text[line->used++] = '}';
         line->text[line->used++] = '\n';
     }
-    while (write(STDERR_FILENO, line->text, line->used) < 0 && errno == EINTR)
-        ;
+}
+
+/* No log is worth a stopped loop: a line waits for its reader in the sink, never here. */
+static void write_out(struct line *line)
+{
+    end(line);
+    log_sink_write(&sink, line->text, line->used);
+}
+
+static size_t tell_dropped(uint64_t count, char *out, size_t capacity)
+{
+    struct line line;
+    char text[24];
+    int used = snprintf(text, sizeof text, "%llu", (unsigned long long)count);
+
+    begin(&line, LOG_WARNING, "log lines were dropped, as their reader was too slow");
+    put_pair(&line, "lines", 5, text, (size_t)used, true);
+    end(&line);
+    if (line.used > capacity)
+        return 0;
+    memcpy(out, line.text, line.used);
+    return line.used;
+}
+
+bool log_flush(void)
+{
+    return log_sink_flush(&sink);
+}
+
+void log_finish(void)
+{
+    log_sink_finish(&sink, LOG_FINISH_MS);
+}
+
+uint64_t log_dropped(void)
+{
+    return log_sink_dropped(&sink);
 }
 
 /* ---- the caller's format ---- */
@@ -406,7 +446,7 @@ void log_event(enum log_level level, const char *what, const char *pairs, ...)
     va_start(args.list, pairs);
     put_pairs(&line, pairs, &args);
     va_end(args.list);
-    end(&line);
+    write_out(&line);
     errno = args.saved_errno;
 }
 
@@ -440,6 +480,6 @@ void log_limited(enum log_level level, struct log_limit *limit, uint64_t now_us,
     va_start(args.list, pairs);
     put_pairs(&line, pairs, &args);
     va_end(args.list);
-    end(&line);
+    write_out(&line);
     errno = args.saved_errno;
 }

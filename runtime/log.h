@@ -9,6 +9,9 @@
  * the format, never in what is put into it, so bytes from peers cannot add or end one;
  * they are escaped. "" is no pairs. A line is at most LOG_LINE_BYTES, longer ones are cut
  * and say so. Loop thread only, but log_event() itself may be called from any thread.
+ *
+ * No line waits for who reads stderr: what cannot be written is kept within a bound
+ * (runtime/log_sink.h), beyond it dropped and counted.
  */
 #ifndef RUNTIME_LOG_H
 #define RUNTIME_LOG_H
@@ -29,6 +32,14 @@ int log_init(const char *service, const char *level, const char *format);
 void log_event(enum log_level level, const char *what, const char *pairs, ...)
     __attribute__((format(printf, 3, 4)));
 bool log_wants(enum log_level level);
+
+/* Write what was kept, as far as it goes; true: nothing is left. Services call it while
+ * lines wait. */
+bool log_flush(void);
+/* The same at a process's end, waiting for the reader for LOG_FINISH_MS at most. */
+#define LOG_FINISH_MS 200
+void log_finish(void);
+uint64_t log_dropped(void); /* lines, since the start */
 
 /* Zeroed is ready. Lets LOG_BURST lines a LOG_PERIOD_S pass, then counts silently; the
  * next line that passes says how many were left out. */

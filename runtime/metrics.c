@@ -40,6 +40,16 @@ uint64_t metrics_quantile(const struct metrics_histogram *histogram, double frac
     return (uint64_t)bottom; /* the last bucket has no end to interpolate to */
 }
 
+uint64_t *metrics_value(const struct metrics_spec *specs, void *values, const char *name)
+{
+    for (const struct metrics_spec *spec = specs; spec != NULL && spec->name != NULL;
+         spec++)
+        if ((spec->type == METRICS_COUNTER || spec->type == METRICS_GAUGE) &&
+            strcmp(spec->name, name) == 0)
+            return (uint64_t *)(void *)((char *)values + spec->offset);
+    return NULL;
+}
+
 static uint64_t value_at(const struct metrics_spec *spec, const void *values,
                          size_t index)
 {

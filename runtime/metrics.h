@@ -48,6 +48,9 @@ void metrics_observe(struct metrics_histogram *histogram, uint64_t us);
  * bucket; 0 when there are none. Microseconds. */
 uint64_t metrics_quantile(const struct metrics_histogram *histogram, double fraction);
 
+/* The field of a counter or gauge; NULL: the table has none of this name, or is NULL. */
+uint64_t *metrics_value(const struct metrics_spec *specs, void *values, const char *name);
+
 /* Prometheus text exposition format 0.0.4; help and type lines included. Zero members of
  * families are left out. */
 void metrics_prometheus(const char *service, const struct metrics_spec *specs,

@@ -1,6 +1,7 @@
 #include "runtime/service.h"
 
 #include "runtime/curve.h"
+#include "runtime/process.h"
 
 #include <errno.h>
 #include <malloc.h>
@@ -21,14 +22,22 @@
 #define MMAP_THRESHOLD_BYTES (1 << 20)
 #define TRIM_THRESHOLD_BYTES (4 << 20)
 
+/* How often lines of the log that wait for their reader are tried again. */
+#define LOG_RETRY_MS 50
+/* The drain of a service whose `siftmesh up` was killed: it ends beside the others, not
+ * after them, and the next mesh waits for it. */
+#define ORPHAN_DRAIN_MS 3000
+
 struct service {
     const struct service_spec *spec;
     struct mesh_options mesh;
     void *options, *metrics, *data, *zmq;
     struct curve *curve; /* NULL: no curve_key */
     uv_loop_t loop;
-    uv_signal_t sigterm, sigint;
-    uv_timer_t hurry;
+    struct process_parent parent;
+    uv_signal_t sigterm, sigint, sighup;
+    uv_timer_t hurry, log_retry;
+    uv_prepare_t log_watch;
     char instance[128];
     char *endpoints[3];
     bool draining, hurried;
@@ -256,6 +265,14 @@ static void begin_hurry(uv_timer_t *timer)
     service->spec->drain(service, true);
 }
 
+static uint64_t drain_ms(const struct service *service)
+{
+    uint64_t ms = service->mesh.drain_timeout_ms;
+    bool orphan = service->parent.pid > 0 && getppid() != service->parent.pid;
+
+    return orphan && ms > ORPHAN_DRAIN_MS ? ORPHAN_DRAIN_MS : ms;
+}
+
 static void on_signal(uv_signal_t *handle, int number)
 {
     struct service *service = handle->data;
@@ -264,13 +281,40 @@ static void on_signal(uv_signal_t *handle, int number)
         service->draining = true;
         log_event(LOG_NOTICE, "draining", "signal=%s", strsignal(number));
         service_notify("STOPPING=1\n");
-        uv_timer_start(&service->hurry, begin_hurry, service->mesh.drain_timeout_ms, 0);
+        uv_timer_start(&service->hurry, begin_hurry, drain_ms(service), 0);
         service->spec->drain(service, false);
     } else if (!service->hurried) {
         begin_hurry(&service->hurry);
     } else {
         service_stop(service, 0);
     }
+}
+
+static void on_log_retry(uv_timer_t *timer)
+{
+    if (log_flush())
+        uv_timer_stop(timer);
+}
+
+/* Before the loop sleeps, as any thread may have logged. */
+static void on_log_watch(uv_prepare_t *prepare)
+{
+    struct service *service = prepare->data;
+    uint64_t *dropped =
+        metrics_value(service->spec->metrics, service->metrics, "log_lines_dropped");
+
+    if (!log_flush() && !uv_is_active((uv_handle_t *)&service->log_retry))
+        uv_timer_start(&service->log_retry, on_log_retry, LOG_RETRY_MS, LOG_RETRY_MS);
+    if (dropped != NULL)
+        *dropped = log_dropped();
+}
+
+static void start_log(struct service *service)
+{
+    uv_timer_init(&service->loop, &service->log_retry);
+    uv_prepare_init(&service->loop, &service->log_watch);
+    service->log_watch.data = service;
+    uv_prepare_start(&service->log_watch, on_log_watch);
 }
 
 static int start_loop(struct service *service)
@@ -280,11 +324,17 @@ static int start_loop(struct service *service)
         return err;
     uv_signal_init(&service->loop, &service->sigterm);
     uv_signal_init(&service->loop, &service->sigint);
+    uv_signal_init(&service->loop, &service->sighup);
     uv_timer_init(&service->loop, &service->hurry);
-    service->sigterm.data = service->sigint.data = service->hurry.data = service;
+    service->sigterm.data = service->sigint.data = service;
+    service->sighup.data = service->hurry.data = service;
     uv_signal_start(&service->sigterm, on_signal, SIGTERM);
     uv_signal_start(&service->sigint, on_signal, SIGINT);
-    signal(SIGPIPE, SIG_IGN);
+    if (process_hangup_ends())
+        uv_signal_start(&service->sighup, on_signal, SIGHUP);
+    else
+        signal(SIGHUP, SIG_IGN); /* nothing is read again on it */
+    start_log(service);
     return 0;
 }
 
@@ -294,6 +344,7 @@ static void block_signals(void)
     sigemptyset(&ours);
     sigaddset(&ours, SIGTERM);
     sigaddset(&ours, SIGINT);
+    sigaddset(&ours, SIGHUP);
     sigprocmask(SIG_BLOCK, &ours, NULL);
 }
 
@@ -328,7 +379,10 @@ static int run(struct service *service)
     curve_close(service->curve);
     uv_close((uv_handle_t *)&service->sigterm, NULL);
     uv_close((uv_handle_t *)&service->sigint, NULL);
+    uv_close((uv_handle_t *)&service->sighup, NULL);
     uv_close((uv_handle_t *)&service->hurry, NULL);
+    uv_close((uv_handle_t *)&service->log_retry, NULL);
+    uv_close((uv_handle_t *)&service->log_watch, NULL);
     uv_run(&service->loop, UV_RUN_DEFAULT); /* for the close callbacks */
     if (uv_loop_close(&service->loop) == UV_EBUSY)
         log_event(LOG_ERROR, "a libuv handle was left open", "service=%s",
@@ -479,6 +533,10 @@ static int prepare(struct service *service)
     uv_os_gethostname(host, &(size_t){sizeof host});
     snprintf(service->instance, sizeof service->instance, "%s@%s:%d", service->spec->name,
              host, (int)getpid());
+    uint64_t *restarts =
+        metrics_value(service->spec->metrics, service->metrics, "restarts");
+    if (restarts != NULL)
+        *restarts = service->parent.restarts;
     mallopt(M_ARENA_MAX, 2);
     mallopt(M_MMAP_THRESHOLD, MMAP_THRESHOLD_BYTES);
     mallopt(M_TRIM_THRESHOLD, TRIM_THRESHOLD_BYTES);
@@ -490,9 +548,12 @@ int service_main(const struct service_spec *spec, int argc, char **argv)
     struct service *service = calloc(1, sizeof *service);
     int code = EX_OSERR;
 
+    process_open_standard();
+    signal(SIGPIPE, SIG_IGN);
     if (service == NULL)
         return EX_OSERR;
     service->spec = spec;
+    service->parent = process_told();
     service->options = calloc(1, spec->options_bytes);
     service->metrics = calloc(1, spec->metrics_bytes > 0 ? spec->metrics_bytes : 1);
     if (service->options != NULL && service->metrics != NULL) {
@@ -501,6 +562,7 @@ int service_main(const struct service_spec *spec, int argc, char **argv)
             done = prepare(service);
         code = done == 0 ? exit_code(run(service)) : done < 0 ? service->err : EX_OK;
     }
+    log_finish();
     for (int i = 0; i < 3; i++)
         free(service->endpoints[i]);
     free(service->options);

@@ -90,7 +90,7 @@ PREFIXES = {
     "smclient": ("siftmesh_",), "smredis": ("redis_", "cacher_redis_"),
 }
 RUNTIME_MODULES = ("curve_", "drain_", "endpoint_", "handshake_", "hotcache_", "http_", "log_",
-                   "mesh_", "metrics_", "options_", "service_", "session_", "watch_")
+                   "mesh_", "metrics_", "options_", "process_", "service_", "session_", "watch_")
 
 
 @pytest.mark.parametrize("library", sorted(PREFIXES))
