@@ -57,7 +57,7 @@ struct work {
 static size_t arena_bytes(struct sift_stream *s)
 {
     return vision_sift_stream_lay_out(s, NULL) +
-           sizeof(float) * vision_sift_patch_floats(s);
+           vision_sift_points_lay_out(NULL, s, NULL);
 }
 
 /* ---- the whole ---- */
@@ -65,7 +65,7 @@ static size_t arena_bytes(struct sift_stream *s)
 static int work_run(struct work *w, const struct vision_image *image, char *arena)
 {
     size_t used = vision_sift_stream_lay_out(&w->stream, arena);
-    w->points.patch = (float *)(void *)(arena + used);
+    vision_sift_points_lay_out(&w->points, &w->stream, arena + used);
     w->stream.on_hit = vision_sift_points_on_hit;
     w->stream.on_rows = vision_sift_points_on_rows;
     w->stream.arg = &w->points;

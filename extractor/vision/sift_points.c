@@ -1,13 +1,15 @@
 #include "extractor/vision/sift_points.h"
 
 #include "extractor/vision/sift_math.h"
+#include "extractor/vision/sift_select.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define STEP_FEATURES 32 /* described between two looks at `cancel` */
+#define STEP_FEATURES 8 /* described between two looks at `cancel` */
 #define GROW_FIRST    1024
+#define ALIGN_BYTES   64
 
 int vision_sift_points_init(struct sift_points *p,
                             const struct vision_sift_params *params,
@@ -22,6 +24,24 @@ int vision_sift_points_init(struct sift_points *p,
     vision_sift_windows_init(&p->windows);
     return vision_sift_best_init(&p->best, stream->width_px, stream->height_px, p->limit,
                                  spread);
+}
+
+size_t vision_sift_points_lay_out(struct sift_points *p, const struct sift_stream *s,
+                                  char *arena)
+{
+    size_t used = 0;
+
+    for (size_t i = 0; i < s->octaves; i++) {
+        const struct sift_octave *o = &s->octave[i];
+        if (arena != NULL && o->searched)
+            vision_sift_known_init(&p->queues[i].known, o, s->layers,
+                                   (uint64_t *)(void *)(arena + used));
+        used += (vision_sift_known_bytes(o, s->layers) + ALIGN_BYTES - 1) / ALIGN_BYTES *
+                ALIGN_BYTES;
+    }
+    if (arena != NULL)
+        p->patch = (float *)(void *)(arena + used);
+    return used + sizeof(float) * vision_sift_patch_floats(s);
 }
 
 void vision_sift_points_free(struct sift_points *p)
@@ -55,21 +75,6 @@ static struct sift_queue *queue_of(struct sift_points *p, const struct sift_octa
     return &p->queues[o - p->stream->octave];
 }
 
-/* Two extrema may be refined to the same one. Only where a fit has moved, and then they
- * began within a few rows of each other. */
-static bool is_known(const struct sift_queue *q, const struct sift_point *point)
-{
-    for (size_t i = q->count; i > 0; i--) {
-        const struct sift_point *other = &q->items[i - 1];
-        if (other->from_y + 2 * SIFT_REACH_ROWS < point->from_y)
-            return false;
-        if (other->at_x == point->at_x && other->at_y == point->at_y &&
-            other->layer == point->layer)
-            return true;
-    }
-    return false;
-}
-
 static float place_px(const struct sift_points *p, const struct sift_octave *o, float at)
 {
     return at * (float)sift_power_of_two(o->index) + p->stream->shift_px;
@@ -94,8 +99,10 @@ int vision_sift_points_on_hit(void *arg, struct sift_octave *o, size_t layer, si
         return 0;
     const float x_px = place_px(p, o, point.x), y_px = place_px(p, o, point.y);
     if (!is_inside(p, x_px, y_px) ||
-        vision_sift_best_beats(&p->best, x_px, y_px, point.response) ||
-        is_known(q, &point))
+        vision_sift_best_beats(&p->best, x_px, y_px, point.response))
+        return 0;
+    vision_sift_known_advance(&q->known, y);
+    if (!vision_sift_known_add(&q->known, point.layer, point.at_x, point.at_y))
         return 0;
     void *items = q->items;
     int err = reserve(&items, &q->capacity, q->count, 1, sizeof point);
@@ -106,71 +113,7 @@ int vision_sift_points_on_hit(void *arg, struct sift_octave *o, size_t layer, si
     return vision_sift_best_add(&p->best, x_px, y_px, point.response);
 }
 
-/* ---- the order of the result ---- */
-
-struct ranked {
-    float response, scale, y, x, orientation;
-    uint32_t index;
-};
-
-static int ascending(float a, float b)
-{
-    return (a > b) - (a < b);
-}
-
-static int rank_order(const void *left, const void *right)
-{
-    const struct ranked *a = left, *b = right;
-    int order = ascending(b->response, a->response);
-    if (order == 0)
-        order = ascending(a->scale, b->scale);
-    if (order == 0)
-        order = ascending(a->y, b->y);
-    if (order == 0)
-        order = ascending(a->x, b->x);
-    return order != 0 ? order : ascending(a->orientation, b->orientation);
-}
-
-/* Sorts keys, since features are six times as large. */
-static struct vision_feature *ranked_copy(const struct sift_points *p,
-                                          struct ranked *ranked)
-{
-    struct vision_feature *items =
-        malloc((p->count + 1) * sizeof *items); /* never of 0 */
-
-    if (items == NULL)
-        return NULL;
-    for (size_t i = 0; i < p->count; i++) {
-        const struct vision_feature *f = &p->items[i];
-        ranked[i] = (struct ranked){f->response, f->scale,       f->y,
-                                    f->x,        f->orientation, (uint32_t)i};
-    }
-    qsort(ranked, p->count, sizeof *ranked, rank_order);
-    for (size_t i = 0; i < p->count; i++)
-        items[i] = p->items[ranked[i].index];
-    return items;
-}
-
-int vision_sift_points_rank(struct sift_points *p)
-{
-    const struct vision_sift_choice choice = {.max_features = (uint32_t)p->limit,
-                                              .spread = p->best.spread};
-    struct ranked *ranked = malloc((p->count + 1) * sizeof *ranked);
-    struct vision_features sorted = {NULL, p->count};
-
-    if (ranked != NULL)
-        sorted.items = ranked_copy(p, ranked);
-    free(ranked);
-    if (sorted.items == NULL)
-        return -ENOMEM;
-    free(p->items);
-    p->items = sorted.items;
-    p->capacity = p->count + 1;
-    int err =
-        vision_sift_select(&sorted, p->stream->width_px, p->stream->height_px, &choice);
-    p->count = sorted.count;
-    return err;
-}
+/* ---- described ---- */
 
 struct vision_features vision_sift_points_take(struct sift_points *p)
 {
@@ -179,8 +122,6 @@ struct vision_features vision_sift_points_take(struct sift_points *p)
     p->count = p->capacity = 0;
     return features;
 }
-
-/* ---- described ---- */
 
 static int point_describe(struct sift_points *p, const struct sift_octave *o,
                           const struct sift_point *point)
@@ -207,18 +148,14 @@ static int point_describe(struct sift_points *p, const struct sift_octave *o,
     return 0;
 }
 
-/* Forget the described, but for those that is_known() may still ask for. */
-static void queue_trim(struct sift_queue *q, size_t scanned)
+/* Forget the described: once they are half of all, so that each moves once on average. */
+static void queue_trim(struct sift_queue *q)
 {
-    size_t gone = 0;
-    if (q->described < GROW_FIRST / 2)
+    if (q->described < GROW_FIRST / 2 || 2 * q->described < q->count)
         return;
-    while (gone < q->described &&
-           q->items[gone].from_y + 2 * SIFT_REACH_ROWS + 1 < scanned)
-        gone++;
-    q->count -= gone;
-    q->described -= gone;
-    memmove(q->items, q->items + gone, q->count * sizeof q->items[0]);
+    q->count -= q->described;
+    memmove(q->items, q->items + q->described, q->count * sizeof q->items[0]);
+    q->described = 0;
 }
 
 int vision_sift_points_on_rows(void *arg, struct sift_octave *o)
@@ -241,6 +178,6 @@ int vision_sift_points_on_rows(void *arg, struct sift_octave *o)
         if (err < 0)
             return err;
     }
-    queue_trim(q, o->scanned);
+    queue_trim(q);
     return 0;
 }

@@ -8,6 +8,7 @@
 
 #include "extractor/vision/sift.h"
 #include "extractor/vision/sift_best.h"
+#include "extractor/vision/sift_known.h"
 #include "extractor/vision/sift_stream.h"
 
 /* A refined extremum, in samples of its octave. */
@@ -16,14 +17,13 @@ struct sift_point {
     float response;    /* |difference|, picture scaled to 0..1 */
     uint32_t at_x, at_y;
     uint16_t layer; /* at_*, layer: the sample nearest to it, where the fit ended */
-    bool moved;     /* which is not the one where it began */
-    uint32_t from_y;
 };
 
 /* Found and not yet described, in the order found. */
 struct sift_queue {
     struct sift_point *items; /* malloc'd */
     size_t count, capacity, described;
+    struct sift_known known; /* samples that have been in it */
 };
 
 /* Constants of describing, computed once. */
@@ -50,8 +50,13 @@ struct sift_points {
 /* Floats that `patch` needs for a stream. */
 size_t vision_sift_patch_floats(const struct sift_stream *s);
 
-/* Call first; then set `patch`. 0 or -ENOMEM; vision_sift_points_free() is due in either
- * case. */
+/* Bytes of arena, a multiple of its alignment; sets the pointers where `arena` is given.
+ */
+size_t vision_sift_points_lay_out(struct sift_points *p, const struct sift_stream *s,
+                                  char *arena);
+
+/* Call first; then vision_sift_points_lay_out(). 0 or -ENOMEM; vision_sift_points_free()
+ * is due in either case. */
 int vision_sift_points_init(struct sift_points *p,
                             const struct vision_sift_params *params,
                             struct sift_stream *stream);
@@ -63,7 +68,8 @@ int vision_sift_points_on_hit(void *arg, struct sift_octave *o, size_t layer, si
 int vision_sift_points_on_rows(void *arg, struct sift_octave *o);
 
 /* Sort what is described into the order of sift.h, and keep what is chosen of it so far.
- * What more is found later does not bring back what this drops. 0 or -ENOMEM. */
+ * What more is found later does not bring back what this drops. 0, -ENOMEM or -ECANCELED.
+ */
 int vision_sift_points_rank(struct sift_points *p);
 
 /* The described features, from now on the caller's; items is not NULL. */

@@ -180,11 +180,10 @@ bool vision_sift_refine(const struct sift_octave *o,
                         const struct vision_sift_params *params, size_t layer, size_t x,
                         size_t y, struct sift_point *out)
 {
-    const size_t layers = (size_t)params->octave_layers, from_y = y;
+    const size_t layers = (size_t)params->octave_layers;
     struct cube c = cube_at(o, layer, x, y);
     struct slopes d;
     double offset[3];
-    bool moved = false;
 
     if (!is_first(&c))
         return false;
@@ -199,7 +198,6 @@ bool vision_sift_refine(const struct sift_octave *o,
         step |= move(&layer, offset[2], 1, layers);
         if (!step)
             break;
-        moved = true;
         c = cube_at(o, layer, x, y);
     }
 
@@ -220,8 +218,6 @@ bool vision_sift_refine(const struct sift_octave *o,
         .at_x = (uint32_t)x,
         .at_y = (uint32_t)y,
         .layer = (uint16_t)layer,
-        .moved = moved,
-        .from_y = (uint32_t)from_y,
     };
     return true;
 }

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <math.h>
+#include <stdbool.h>
 #include <string.h>
 
 #define OCTAVE_MIN_PX 8   /* shorter side of the last octave: a descriptor spans more */
@@ -15,6 +16,8 @@
 #define RING_SLACK    4
 /* Columns blurred together: 28 rows of so many fit the first level of cache. */
 #define STRETCH_FLOATS 256
+#define PIECE_FLOATS   8192 /* of a row, blurred between two looks at `cancel` */
+#define STEP_HITS      64   /* looked at between two */
 #define ALIGN_FLOATS   16
 
 /* ---- the plan ---- */
@@ -157,30 +160,6 @@ static float *take(char *arena, size_t *used, size_t floats, size_t lead)
     return arena == NULL ? NULL : (float *)(void *)(arena + at) + lead;
 }
 
-/* What pads the rows is read, though it decides nothing. */
-static void clear_pads(float *rows, size_t count, size_t stride, size_t width)
-{
-    for (size_t i = 0; i < count; i++, rows += stride) {
-        memset(rows, 0, VISION_SIFT_PAD * sizeof *rows);
-        memset(rows + VISION_SIFT_PAD + width, 0,
-               (stride - VISION_SIFT_PAD - width) * sizeof *rows);
-    }
-}
-
-static void clear_all_pads(struct sift_stream *s)
-{
-    const struct sift_octave *first = s->octave;
-
-    for (const struct sift_octave *o = first; o < first + s->octaves; o++) {
-        clear_pads(o->input.rows, o->input.capacity, o->stride, o->width);
-        for (size_t i = 0; i < o->levels; i++)
-            clear_pads(o->level[i].rows, o->level[i].capacity, o->stride, o->width);
-    }
-    for (size_t i = 0; i < 2; i++)
-        clear_pads(s->pair[i] - VISION_SIFT_PAD, 1, first->stride, first->width);
-    memset(s->lines - SIFT_RADIUS_MAX, 0, BAND_ROWS * s->line_stride * sizeof *s->lines);
-}
-
 size_t vision_sift_stream_lay_out(struct sift_stream *s, char *arena)
 {
     size_t used = 0;
@@ -198,12 +177,44 @@ size_t vision_sift_stream_lay_out(struct sift_stream *s, char *arena)
     s->pair[0] = take(arena, &used, widest, VISION_SIFT_PAD);
     s->pair[1] = take(arena, &used, widest, VISION_SIFT_PAD);
     s->hits = (uint32_t *)(void *)take(arena, &used, widest, 0);
-    if (arena != NULL)
-        clear_all_pads(s);
     return used;
 }
 
 /* ---- the run ---- */
+
+/* What pads the rows is read, though it decides nothing. To write there first is to ask
+ * the system for the memory, which takes long where it is much. True: stop. */
+static bool clear_pads(const struct sift_stream *s, float *rows, size_t count,
+                       const struct sift_octave *o)
+{
+    const size_t behind = VISION_SIFT_PAD + o->width;
+
+    for (size_t i = 0; i < count; i++, rows += o->stride) {
+        if (vision_step(s->control))
+            return true;
+        memset(rows, 0, VISION_SIFT_PAD * sizeof *rows);
+        memset(rows + behind, 0, (o->stride - behind) * sizeof *rows);
+    }
+    return false;
+}
+
+static bool clear_all_pads(const struct sift_stream *s)
+{
+    const struct sift_octave *first = s->octave;
+
+    for (const struct sift_octave *o = first; o < first + s->octaves; o++) {
+        if (clear_pads(s, o->input.rows, o->input.capacity, o))
+            return true;
+        for (size_t i = 0; i < o->levels; i++)
+            if (clear_pads(s, o->level[i].rows, o->level[i].capacity, o))
+                return true;
+    }
+    for (size_t i = 0; i < 2; i++)
+        if (clear_pads(s, s->pair[i] - VISION_SIFT_PAD, 1, first))
+            return true;
+    memset(s->lines - SIFT_RADIUS_MAX, 0, BAND_ROWS * s->line_stride * sizeof *s->lines);
+    return false;
+}
 
 /* Mirror index `i` into 0..n-1, the rim not repeated. */
 static size_t mirror(ptrdiff_t i, size_t n)
@@ -252,12 +263,25 @@ static void mirror_ends(float *line, size_t width, size_t radius)
     }
 }
 
+/* Along a row, a piece of it at a time. True when the work is to stop. */
+static bool blur_row(const struct sift_stream *s, float *to, const float *line,
+                     size_t level, size_t width)
+{
+    for (size_t x = 0; x < width; x += PIECE_FLOATS) {
+        const size_t n = width - x < PIECE_FLOATS ? width - x : PIECE_FLOATS;
+        if (vision_step(s->control))
+            return true;
+        s->k->rows(to + x, line + x, s->weights[level], s->radius[level], n);
+    }
+    return false;
+}
+
 /* The next `count` rows of `to`, from those of `from` round them: first down the columns,
  * of all rows a stretch of the width at a time, so that they are read from near; then
  * along the rows. */
-static void blur_rows(const struct sift_stream *s, const struct sift_octave *o,
-                      struct sift_ring *to, const struct sift_ring *from, size_t level,
-                      size_t count)
+static int blur_rows(const struct sift_stream *s, const struct sift_octave *o,
+                     struct sift_ring *to, const struct sift_ring *from, size_t level,
+                     size_t count)
 {
     const float *rows[2 * SIFT_RADIUS_MAX + BAND_ROWS];
     const size_t radius = s->radius[level], width = o->width;
@@ -267,14 +291,18 @@ static void blur_rows(const struct sift_stream *s, const struct sift_octave *o,
                2 * radius + count);
     for (size_t x = 0; x < width; x += STRETCH_FLOATS) {
         const size_t end = x + STRETCH_FLOATS < width ? x + STRETCH_FLOATS : width;
+        if (vision_step(s->control))
+            return -ECANCELED;
         s->k->columns(s->lines, s->line_stride, rows, count, w, radius, x, end);
     }
     for (size_t i = 0; i < count; i++) {
         float *line = s->lines + i * s->line_stride;
         mirror_ends(line, width, radius);
-        s->k->rows(ring_row(o, to, to->done + i), line, w, radius, width);
+        if (blur_row(s, ring_row(o, to, to->done + i), line, level, width))
+            return -ECANCELED;
     }
     to->done += count;
+    return 0;
 }
 
 static int advance(struct sift_stream *s, struct sift_octave *o);
@@ -317,9 +345,8 @@ static int fill_level(struct sift_stream *s, struct sift_octave *o, size_t level
 
     if (count == 0)
         return 0;
-    if (vision_step(s->control))
+    if (blur_rows(s, o, &o->level[level], from, level, count) < 0)
         return -ECANCELED;
-    blur_rows(s, o, &o->level[level], from, level, count);
     for (size_t y = done; level == s->layers && y < done + count; y++) {
         int err = pass_on(s, o, y);
         if (err != 0)
@@ -339,6 +366,8 @@ static int search_row(struct sift_stream *s, struct sift_octave *o, size_t y)
         size_t hits =
             s->k->extrema(s->hits, (const float *const(*)[3])g, s->least, o->width);
         for (size_t i = 0; i < hits; i++) {
+            if (i % STEP_HITS == 0 && vision_step(s->control))
+                return -ECANCELED;
             int err = s->on_hit(s->arg, o, layer, s->hits[i], y);
             if (err != 0)
                 return err;
@@ -409,6 +438,8 @@ int vision_sift_stream_run(struct sift_stream *s, const struct vision_image *ima
     struct sift_octave *o = s->octave;
     const bool doubled = o->index < 0;
 
+    if (clear_all_pads(s))
+        return -ECANCELED;
     for (size_t y = 0; y < image->height_px; y++) {
         const bool last = y + 1 == image->height_px;
         float *to = doubled ? s->pair[y % 2] : ring_row(o, &o->input, y);

@@ -98,6 +98,7 @@ static void check(const char *what, const struct extractor_job *job, unsigned ti
 
     for (unsigned i = 0; i < PLACES; i++) {
         uint64_t late = late_us(job, timer, whole * i / PLACES);
+        fprintf(stderr, "%u: %lu us\n", i, late);
         most = late > most ? late : most;
     }
     timer_delete(timer);
@@ -205,6 +206,57 @@ static void the_scalar_kernels_stop_soon(void **state)
     free((void *)job.image);
 }
 
+/* A portable grey map of noise, for shapes that nobody sends twice. */
+static struct extractor_job noise_job(size_t width, size_t height)
+{
+    struct extractor_job job = {.kind = PROTO_KIND_FEATURES,
+                                .pixels_max = DECODE_PIXELS_MAX};
+    struct vision_image image = scene_blank(width, height, 8, 0);
+    uint8_t *bytes = malloc(width * height + 64);
+    int head;
+
+    scene_noise(&image, 18);
+    proto_params_init(&job.params);
+    job.params.denoise = PROTO_DENOISE_NONE;
+    head = sprintf((char *)bytes, "P5 %zu %zu 255\n", width, height);
+    memcpy(bytes + head, image.pixels, width * height);
+    job.image = bytes;
+    job.image_bytes = (size_t)head + width * height;
+    free(image.pixels);
+    return job;
+}
+
+/* A row of the first octave is as long as 130,000 samples, and each ninth is a hit. */
+static void noise_of_any_shape_stops_soon(void **state)
+{
+    struct extractor_job wide = noise_job(65000, 60), tall = noise_job(60, 65000);
+    (void)state;
+
+    check("wide noise", &wide, 1);
+    check("tall noise", &tall, 1);
+    free((void *)wide.image);
+    wide = noise_job(16000, 30);
+    wide.params.contrast = 0;
+    wide.params.octave_layers = 10;
+    wide.cpu_off = ~0u;
+    check("wide noise, dense, scalar", &wide, 1);
+    free((void *)wide.image);
+    free((void *)tall.image);
+}
+
+static void wide_noise_takes_no_longer_than_tall_noise(void **state)
+{
+    struct extractor_job wide = noise_job(65000, 60), tall = noise_job(60, 65000);
+    (void)state;
+
+    uint64_t wide_us = whole_us(&wide), tall_us = whole_us(&tall);
+    print_message("wide %.1f ms, tall %.1f ms\n", (double)wide_us / 1e3,
+                  (double)tall_us / 1e3);
+    assert_true(wide_us < 12 * tall_us); /* quadratic in the width, it was 200 times */
+    free((void *)wide.image);
+    free((void *)tall.image);
+}
+
 static void vlfeat_stops_soon(void **state)
 {
     struct extractor_job job = png_job(8);
@@ -223,6 +275,8 @@ int main(void)
         cmocka_unit_test(a_job_with_the_defaults_stops_soon),
         cmocka_unit_test(wide_denoising_stops_soon),
         cmocka_unit_test(the_scalar_kernels_stop_soon),
+        cmocka_unit_test(noise_of_any_shape_stops_soon),
+        cmocka_unit_test(wide_noise_takes_no_longer_than_tall_noise),
         cmocka_unit_test(vlfeat_stops_soon),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
