@@ -259,6 +259,7 @@ static int parse_listen(const char *text, char *host, size_t capacity, uint16_t 
 static void fill_limits(const struct gateway_options *options, struct http_limits *limits)
 {
     http_limits_init(limits);
+    limits->trusted_proxies = options->trusted_proxies;
     limits->connections_max = (uint32_t)options->connections_max;
     limits->connections_per_peer = (uint32_t)options->connections_per_peer;
     limits->head_bytes_max = (uint32_t)options->head_bytes_max;
@@ -288,6 +289,17 @@ static void raise_descriptors(uint64_t connections)
                   (unsigned long long)wanted);
 }
 
+static int check_trusted(const char *list)
+{
+    char wrong[HTTP_TRUSTED_TEXT_BYTES];
+    int err = http_trusted_check(list, wrong);
+
+    if (err < 0)
+        log_event(LOG_ERROR, "trusted_proxies takes up to 64 addresses and blocks",
+                  "wrong=\"%s\"", wrong);
+    return err;
+}
+
 static int open_http(struct gateway *gateway)
 {
     static const struct http_callbacks callbacks = {
@@ -300,7 +312,10 @@ static int open_http(struct gateway *gateway)
 
     fill_limits(gateway->options, &limits);
     raise_descriptors(gateway->options->connections_max);
-    int err = parse_listen(listen, host, sizeof host, &port);
+    int err = check_trusted(gateway->options->trusted_proxies);
+    if (err < 0)
+        return err;
+    err = parse_listen(listen, host, sizeof host, &port);
     if (err == 0)
         err = http_server_open(service_loop(gateway->service), host, port, &limits,
                                &callbacks, gateway, &gateway->server);

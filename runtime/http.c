@@ -28,59 +28,63 @@ void http_limits_init(struct http_limits *limits)
 
 /* ---- connections come ----------------------------------------------------------- */
 
-/* Fill in the peer's address, for people and for counting. */
-static void read_peer(struct http_connection *conn)
+/* The peer's address; all zeros where it has none. */
+static void read_peer(const struct http_connection *conn, uint8_t address[16])
 {
-    struct sockaddr_storage address;
-    int size = (int)sizeof address;
+    struct sockaddr_storage peer;
+    int size = (int)sizeof peer;
 
-    memcpy(conn->peer, "unknown", sizeof "unknown");
-    if (uv_tcp_getpeername(&conn->tcp, (struct sockaddr *)&address, &size) < 0)
+    memset(address, 0, 16);
+    if (uv_tcp_getpeername(&conn->tcp, (struct sockaddr *)&peer, &size) < 0)
         return;
-    if (address.ss_family == AF_INET6) {
-        const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)&address;
-        memcpy(conn->address, &in6->sin6_addr, 16);
-        uv_ip6_name(in6, conn->peer, sizeof conn->peer);
-    } else if (address.ss_family == AF_INET) {
-        const struct sockaddr_in *in = (const struct sockaddr_in *)&address;
-        conn->address[10] = conn->address[11] = 0xff;
-        memcpy(conn->address + 12, &in->sin_addr, 4);
-        uv_ip4_name(in, conn->peer, sizeof conn->peer);
+    if (peer.ss_family == AF_INET6) {
+        memcpy(address, &((const struct sockaddr_in6 *)&peer)->sin6_addr, 16);
+    } else if (peer.ss_family == AF_INET) {
+        address[10] = address[11] = 0xff;
+        memcpy(address + 12, &((const struct sockaddr_in *)&peer)->sin_addr, 4);
     }
 }
 
-/* Open connections from this one's address, itself included, but none of those turned
- * away. A walk: it is made once a
- * connection and only where the bound is set, and connections_max bounds it. */
-static uint32_t count_peer(const struct http_server *server,
-                           const struct http_connection *conn)
+/* Over a bound: it takes no place of the others'. */
+static void turn_away(struct http_server *server, struct http_connection *conn,
+                      const struct http_refusal *why)
 {
-    uint32_t count = 0;
-
-    for (const struct http_connection *other = server->connections; other != NULL;
-         other = other->next)
-        count += other->state != HTTP_STATE_CLOSED && !other->turned_away &&
-                 memcmp(other->address, conn->address, sizeof conn->address) == 0;
-    return count;
+    conn->turned_away = true;
+    server->turned_away++;
+    http_conn_refuse(conn, why);
+    if (server->turned_away > HTTP_REFUSED_MAX)
+        http_conn_close(conn);
 }
 
-/* Whether there is no room for one more; `why` is then set. */
-static bool is_full(const struct http_server *server, const struct http_connection *conn,
-                    struct http_refusal *why)
+bool http_server_place(struct http_server *server, struct http_connection *conn)
 {
-    const struct http_limits *limits = &server->limits;
-    uint64_t open = server->counters.connections - server->turned_away;
+    uint32_t limit = server->limits.connections_per_peer;
 
-    *why = (struct http_refusal){PROTO_STATUS_FULL, "too many connections",
-                                 limits->connections_max, open};
-    if (open > limits->connections_max)
-        return true;
-    if (limits->connections_per_peer == 0)
+    if (conn->trusted)
+        return true; /* its connections are many clients' */
+    if (limit > 0 && conn->client->connections >= limit) {
+        struct http_refusal why = {PROTO_STATUS_FULL,
+                                   "too many connections from this address", limit,
+                                   (uint64_t)conn->client->connections + 1};
+        turn_away(server, conn, &why);
         return false;
-    *why =
-        (struct http_refusal){PROTO_STATUS_FULL, "too many connections from this address",
-                              limits->connections_per_peer, count_peer(server, conn)};
-    return why->actual > limits->connections_per_peer;
+    }
+    conn->counted = true;
+    conn->client->connections++;
+    return true;
+}
+
+/* False: the server has too many, and it was told so. */
+static bool has_room(struct http_server *server, struct http_connection *conn)
+{
+    uint64_t open = server->counters.connections - server->turned_away;
+    struct http_refusal why = {PROTO_STATUS_FULL, "too many connections",
+                               server->limits.connections_max, open};
+
+    if (open <= server->limits.connections_max)
+        return true;
+    turn_away(server, conn, &why);
+    return false;
 }
 
 /* Best effort: without it only memory is less bounded. */
@@ -95,20 +99,20 @@ static void bound_unsent(const struct http_connection *conn)
 
 static void admit(struct http_server *server, struct http_connection *conn)
 {
-    struct http_refusal why;
+    uint8_t address[16];
 
-    read_peer(conn);
+    read_peer(conn, address);
     bound_unsent(conn);
-    http_conn_start(conn);
-    if (!is_full(server, conn, &why)) {
-        server->counters.accepted++;
+    if (http_conn_identify(conn, address) < 0) {
+        http_conn_close(conn);
         return;
     }
-    conn->turned_away = true;
-    server->turned_away++;
-    http_conn_refuse(conn, &why);
-    if (server->turned_away > HTTP_REFUSED_MAX)
-        http_conn_close(conn);
+    if (conn->trusted)
+        http_conn_enter(conn, HTTP_STATE_PROXY);
+    http_conn_start(conn);
+    if (conn->state != HTTP_STATE_CLOSED && has_room(server, conn) &&
+        http_server_place(server, conn))
+        server->counters.accepted++;
 }
 
 static void on_sweep(uv_timer_t *timer);
@@ -252,18 +256,28 @@ int http_server_open(uv_loop_t *loop, const char *host, uint16_t port,
                      struct http_server **out)
 {
     struct sockaddr_storage address;
+    char wrong[HTTP_TRUSTED_TEXT_BYTES];
     int err = parse_address(host, port, &address);
     if (err < 0)
         return err;
     struct http_server *server = calloc(1, sizeof *server);
     if (server == NULL)
         return -ENOMEM;
+    if (limits->trusted_proxies != NULL &&
+        http_trusted_parse(limits->trusted_proxies, &server->trusted, wrong) < 0) {
+        free(server);
+        return -EINVAL;
+    }
 
     server->loop = loop;
     server->limits = *limits;
+    server->limits.trusted_proxies = NULL;
     server->callbacks = *callbacks;
     server->arg = arg;
     server->ready_end = &server->ready;
+    /* Without it only the order of a table's buckets can be foretold. */
+    (void)uv_random(NULL, NULL, &server->clients.seed, sizeof server->clients.seed, 0,
+                    NULL);
     /* These cannot fail: no descriptor is made before the bind. */
     uv_tcp_init(loop, &server->listener);
     uv_timer_init(loop, &server->sweep);

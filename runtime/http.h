@@ -20,6 +20,12 @@
  * the body is read and thrown away for a bounded time and amount (lingering close), so
  * that the client sees the answer instead of a reset.
  *
+ * The client of a request is the peer, or, where that is a trusted proxy, who it names:
+ * by the PROXY protocol (versions 1 and 2) at the connection's beginning, by
+ * X-Forwarded-For or by Forwarded (RFC 7239) in each request. Of a list the last address
+ * counts that is no trusted proxy itself. Where both headers are there and differ,
+ * neither is believed.
+ *
  * Pipelined requests are answered in order; the next head is parsed only when the
  * answer before it is written, so a connection has one request in hand. Meanwhile the
  * connection is read on, to notice a client that leaves, until head_bytes_max bytes are
@@ -53,8 +59,12 @@ struct http_request;
  * never said anything, is closed without a word.
  */
 struct http_limits {
+    /* Addresses and blocks ("10.0.0.0/8") whose word on a client's address is believed,
+     * joined by commas or blanks; NULL: none. Not kept after http_server_open(). */
+    const char *trusted_proxies;
     uint32_t connections_max;      /* open at once, in all */
-    uint32_t connections_per_peer; /* from one address; 0: no bound */
+    uint32_t connections_per_peer; /* from one address (of IPv6, a /64), of a trusted
+                                      proxy its requests for one; 0: no bound */
     uint32_t head_bytes_max;       /* request line and headers */
     uint32_t headers_max;          /* number of header lines */
     uint64_t body_bytes_max;       /* refused above this with 413 */
@@ -68,6 +78,11 @@ struct http_limits {
 };
 /* Defaults for a public service. */
 void http_limits_init(struct http_limits *limits);
+
+#define HTTP_TRUSTED_MAX        64 /* blocks */
+#define HTTP_TRUSTED_TEXT_BYTES 64
+/* 0, or -EINVAL with what is no address and no block, or one too many, in `wrong`. */
+int http_trusted_check(const char *list, char wrong[HTTP_TRUSTED_TEXT_BYTES]);
 
 /* Why the server refuses a request by itself; limit and actual: 0 where unused. */
 struct http_refusal {
@@ -150,7 +165,7 @@ bool http_end_slowest_answer(struct http_server *server);
 const char *http_method(const struct http_request *request);
 const char *http_path(const struct http_request *request);  /* before '?', not decoded */
 const char *http_query(const struct http_request *request); /* after '?', or "" */
-const char *http_peer(const struct http_request *request);  /* numeric address */
+const char *http_peer(const struct http_request *request);  /* the client's address */
 /* A header by lower-case name, or NULL; several lines of one name joined by ", ". */
 const char *http_header(const struct http_request *request, const char *name);
 /* The body's declared length; -1 when chunked; 0 when there is none. */

@@ -12,6 +12,7 @@
  */
 #include "runtime/http_internal.h"
 
+#include <arpa/inet.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,7 +28,8 @@ void http_conn_enter(struct http_connection *conn, enum http_state state)
 
 bool http_conn_is_idle(const struct http_connection *conn)
 {
-    return conn->state == HTTP_STATE_HEAD && !conn->begun;
+    return (conn->state == HTTP_STATE_HEAD && !conn->begun) ||
+           conn->state == HTTP_STATE_PROXY;
 }
 
 /* ---- beginning and end ---------------------------------------------------------- */
@@ -37,6 +39,9 @@ static void free_conn(struct http_connection *conn)
     http_head_free(&conn->head);
     free(conn->answer.bytes);
     free(conn->kept);
+    free(conn->proxy);
+    http_client_unref(conn->client);
+    http_client_unref(conn->asker);
     free(conn);
 }
 
@@ -92,6 +97,9 @@ static void end_request(struct http_connection *conn)
     if (!conn->request.active)
         return;
     conn->request.active = false;
+    if (conn->asker_counted)
+        conn->asker->connections--;
+    conn->asker_counted = false;
     server->counters.requests--;
     server->callbacks.on_end(&conn->request, server->arg);
 }
@@ -108,6 +116,9 @@ void http_conn_close(struct http_connection *conn)
         server->turned_away--;
     else
         drain_note(&server->left, uv_now(server->loop) * 1000);
+    if (conn->counted)
+        conn->client->connections--;
+    conn->counted = false;
     uv_close((uv_handle_t *)&conn->tcp, on_closed);
     /* libuv does not look at the bytes of a write that it cancels. */
     http_write_release(conn);
@@ -194,6 +205,78 @@ void http_conn_refuse(struct http_connection *conn, const struct http_refusal *w
                       text.body, text.size);
 }
 
+/* ---- the client ----------------------------------------------------------------- */
+
+void http_address_name(const uint8_t address[16], char *out, size_t capacity)
+{
+    static const uint8_t none[16], mapped[12] = {[10] = 0xff, [11] = 0xff};
+
+    if (memcmp(address, none, sizeof none) == 0)
+        snprintf(out, capacity, "unknown");
+    else if (memcmp(address, mapped, sizeof mapped) == 0)
+        uv_inet_ntop(AF_INET, address + 12, out, capacity);
+    else
+        uv_inet_ntop(AF_INET6, address, out, capacity);
+}
+
+int http_conn_identify(struct http_connection *conn, const uint8_t address[16])
+{
+    struct http_client *client = http_client_get(&conn->server->clients, address);
+
+    if (client == NULL)
+        return -ENOMEM;
+    http_client_unref(conn->client);
+    conn->client = client;
+    memcpy(conn->address, address, sizeof conn->address);
+    http_address_name(address, conn->peer, sizeof conn->peer);
+    conn->trusted = http_is_trusted(&conn->server->trusted, address);
+    return 0;
+}
+
+struct http_client *http_conn_asker(const struct http_connection *conn)
+{
+    return conn->asker != NULL ? conn->asker : conn->client;
+}
+
+static void forget_asker(struct http_connection *conn)
+{
+    http_client_unref(conn->asker);
+    conn->asker = NULL;
+}
+
+/* A proxy passes requests of many clients on: whose this one is. -1 and `why`: it has too
+ * many in hand, or there is no memory. */
+static int identify_asker(struct http_connection *conn, struct http_refusal *why)
+{
+    const char *x_forwarded_for = http_head_find(&conn->head, "x-forwarded-for");
+    const char *forwarded = http_head_find(&conn->head, "forwarded");
+    uint32_t limit = conn->server->limits.connections_per_peer;
+    uint8_t address[16];
+
+    http_forwarded_client(&conn->server->trusted, x_forwarded_for, forwarded,
+                          conn->address, address);
+    if (memcmp(address, conn->address, sizeof address) == 0) {
+        forget_asker(conn);
+        return 0;
+    }
+    if (conn->asker == NULL || memcmp(address, conn->asker_address, 16) != 0) {
+        forget_asker(conn);
+        conn->asker = http_client_get(&conn->server->clients, address);
+        memcpy(conn->asker_address, address, sizeof address);
+        http_address_name(address, conn->asker_name, sizeof conn->asker_name);
+    }
+    *why = (struct http_refusal){PROTO_STATUS_FULL, "out of memory", 0, 0};
+    if (conn->asker == NULL)
+        return -1;
+    *why = (struct http_refusal){PROTO_STATUS_FULL, "too many requests from this address",
+                                 limit, (uint64_t)conn->asker->connections + 1};
+    if (limit > 0 && conn->asker->connections >= limit)
+        return -1;
+    conn->asker->connections++;
+    conn->asker_counted = true;
+    return 0;
+}
+
 /* ---- from bytes to requests ----------------------------------------------------- */
 
 static void complete_request(struct http_connection *conn)
@@ -226,6 +309,10 @@ static void begin_request(struct http_connection *conn, bool more)
     if (head->length > server->limits.body_bytes_max) {
         why = (struct http_refusal){PROTO_STATUS_TOO_LARGE, "the body is too large",
                                     server->limits.body_bytes_max, head->length};
+        http_conn_refuse(conn, &why);
+        return;
+    }
+    if (conn->trusted && identify_asker(conn, &why) < 0) {
         http_conn_refuse(conn, &why);
         return;
     }
@@ -269,6 +356,75 @@ static size_t read_head(struct http_connection *conn, const uint8_t *bytes, size
         break;
     }
     return used;
+}
+
+/* Keep the beginning of a PROXY header. */
+static int keep_proxy(struct http_connection *conn, const uint8_t *bytes, size_t size)
+{
+    uint8_t *grown = realloc(conn->proxy, conn->proxy_size + size);
+
+    if (grown == NULL)
+        return -1;
+    memcpy(grown + conn->proxy_size, bytes, size);
+    conn->proxy = grown;
+    conn->proxy_size += size;
+    return 0;
+}
+
+static void drop_proxy(struct http_connection *conn)
+{
+    free(conn->proxy);
+    conn->proxy = NULL;
+    conn->proxy_size = 0;
+}
+
+/* The header is complete: who is behind the connection. */
+static void end_proxy(struct http_connection *conn,
+                      const struct http_proxy_header *header)
+{
+    static const struct http_refusal full = {PROTO_STATUS_FULL, "out of memory", 0, 0};
+
+    drop_proxy(conn);
+    http_conn_enter(conn, HTTP_STATE_HEAD);
+    if (!header->has_address)
+        return;
+    if (http_conn_identify(conn, header->address) < 0)
+        http_conn_refuse(conn, &full);
+    else
+        (void)http_server_place(conn->server, conn);
+}
+
+/* A PROXY header or, where the bytes turn out to be none, a head. */
+static size_t read_proxy(struct http_connection *conn, const uint8_t *bytes, size_t size)
+{
+    static const struct http_refusal broken = {PROTO_STATUS_BAD_REQUEST,
+                                               "the PROXY header is malformed", 0, 0};
+    struct http_proxy_header header;
+    size_t kept = conn->proxy_size;
+    size_t room = HTTP_PROXY_BYTES_MAX - kept, take = size < room ? size : room;
+
+    if (kept > 0 && keep_proxy(conn, bytes, take) < 0) {
+        http_conn_close(conn);
+        return size;
+    }
+    switch (http_proxy_parse(kept > 0 ? conn->proxy : bytes, kept + take, &header)) {
+    case HTTP_PROXY_MORE:
+        if (kept == 0 && keep_proxy(conn, bytes, take) < 0)
+            http_conn_close(conn);
+        return take;
+    case HTTP_PROXY_DONE:
+        end_proxy(conn, &header);
+        return header.used - kept;
+    case HTTP_PROXY_NONE:
+        http_conn_enter(conn, HTTP_STATE_HEAD);
+        if (kept > 0) /* less than a signature, so less than a head */
+            (void)read_head(conn, conn->proxy, kept);
+        drop_proxy(conn);
+        return 0;
+    default:
+        http_conn_refuse(conn, &broken);
+        return size;
+    }
 }
 
 static size_t read_body(struct http_connection *conn, const uint8_t *bytes, size_t size)
@@ -340,6 +496,8 @@ static void finish_answer(struct http_connection *conn)
 static size_t dispatch(struct http_connection *conn, const uint8_t *bytes, size_t size)
 {
     switch (conn->state) {
+    case HTTP_STATE_PROXY:
+        return read_proxy(conn, bytes, size);
     case HTTP_STATE_HEAD:
         return read_head(conn, bytes, size);
     case HTTP_STATE_BODY:

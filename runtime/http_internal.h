@@ -8,6 +8,8 @@
  *   http_parse.c    understands a complete head or says what is wrong with it
  *   http_body.c     where a body ends: a length, or chunks
  *   http_time.c     how long each state may last
+ *   http_client.c   clients by address, and what is counted for each
+ *   http_forward.c  the client's address as a trusted proxy tells it
  *   http_write.c    answers: the head block, the pieces, and what the socket did not take
  *   http_request.c  the questions an owner may ask about a request
  */
@@ -39,6 +41,9 @@
  * no place of the others'. */
 #define HTTP_REFUSED_MAX 64u
 #define HTTP_BACKLOG     1024
+/* Bytes of a PROXY header, with what may follow its addresses. */
+#define HTTP_PROXY_BYTES_MAX 4096u
+#define HTTP_CLIENT_BUCKETS  4096u /* a power of two */
 /* A refusal's own document, and a chunk's size line with its extensions. */
 #define HTTP_REFUSAL_BYTES_MAX    2048u
 #define HTTP_CHUNK_LINE_BYTES_MAX 256u
@@ -123,14 +128,83 @@ enum http_body_event http_body_next(struct http_body *body, uint64_t bytes_max,
                                     const uint8_t *bytes, size_t size, size_t *used,
                                     size_t *piece, struct http_refusal *why);
 
+/* ---- http_client.c -------------------------------------------------------------- */
+
+struct http_clients;
+
+struct http_client {
+    struct http_clients *clients;
+    struct http_client *chain;
+    uint8_t key[16];
+    uint32_t references;
+    uint32_t connections; /* its own, and its requests in hand through proxies */
+};
+
+struct http_clients {
+    uint64_t seed;
+    size_t count;
+    struct http_client *buckets[HTTP_CLIENT_BUCKETS];
+};
+
+/* A reference to the entry of an address, made where there is none; NULL: out of memory.
+ */
+struct http_client *http_client_get(struct http_clients *clients,
+                                    const uint8_t address[16]);
+struct http_client *http_client_ref(struct http_client *client);
+void http_client_unref(struct http_client *client); /* NULL is fine */
+
+/* ---- http_forward.c ------------------------------------------------------------- */
+
+/* Addresses are IPv6, or IPv4 mapped into it. */
+struct http_block {
+    uint8_t address[16];
+    unsigned bits;
+};
+
+struct http_trusted {
+    size_t count;
+    struct http_block blocks[HTTP_TRUSTED_MAX];
+};
+
+/* As http_trusted_check(). */
+int http_trusted_parse(const char *list, struct http_trusted *out,
+                       char wrong[HTTP_TRUSTED_TEXT_BYTES]);
+bool http_is_trusted(const struct http_trusted *trusted, const uint8_t address[16]);
+/* An address with or without a port, as the headers have it. */
+bool http_parse_node(const char *text, size_t size, uint8_t out[16]);
+/* The client that a trusted peer names; the peer itself where it names none. Either
+ * header may be NULL. */
+void http_forwarded_client(const struct http_trusted *trusted,
+                           const char *x_forwarded_for, const char *forwarded,
+                           const uint8_t peer[16], uint8_t out[16]);
+
+struct http_proxy_header {
+    size_t used; /* its bytes */
+    bool has_address;
+    uint8_t address[16];
+};
+
+enum http_proxy_result {
+    HTTP_PROXY_NONE, /* the bytes begin otherwise */
+    HTTP_PROXY_MORE, /* they begin so, and are not all */
+    HTTP_PROXY_DONE,
+    HTTP_PROXY_BROKEN
+};
+
+/* A connection's first bytes. */
+enum http_proxy_result http_proxy_parse(const uint8_t *bytes, size_t size,
+                                        struct http_proxy_header *out);
+
 /* ---- the connection ------------------------------------------------------------- */
 
 /*
- * HEAD -> BODY -> WAIT -> WRITE -> HEAD ... is a connection's life. A request without a
- * body skips BODY; an early answer skips WAIT; a refusal goes from anywhere to WRITE.
- * After the last answer comes LINGER or CLOSED; CLOSED comes from anywhere.
+ * HEAD -> BODY -> WAIT -> WRITE -> HEAD ... is a connection's life, which begins with
+ * PROXY where the peer is a trusted proxy. A request without a body skips BODY; an early
+ * answer skips WAIT; a refusal goes from anywhere to WRITE. After the last answer comes
+ * LINGER or CLOSED; CLOSED comes from anywhere.
  */
 enum http_state {
+    HTTP_STATE_PROXY,  /* its first bytes may be a PROXY header */
     HTTP_STATE_HEAD,   /* idle, or in a head: then `begun` */
     HTTP_STATE_BODY,   /* the owner knows of the request; the body is coming in */
     HTTP_STATE_WAIT,   /* all is here; the owner owes an answer */
@@ -191,8 +265,16 @@ struct http_connection {
     size_t kept_size, kept_capacity;
     uint64_t lingered_bytes;
 
-    uint8_t address[16]; /* IPv6, or IPv4 mapped into it; to count by peer */
+    uint8_t address[16]; /* IPv6, or IPv4 mapped into it */
     char peer[64];
+    bool trusted;                /* a proxy that may name another one */
+    bool counted, asker_counted; /* in `connections` of client, of asker */
+    struct http_client *client;  /* of `address` */
+    struct http_client *asker;   /* whom the proxy named in this request; or NULL */
+    uint8_t asker_address[16];
+    char asker_name[64];
+    uint8_t *proxy; /* a PROXY header that has not all come */
+    size_t proxy_size;
 };
 
 struct http_server {
@@ -208,6 +290,8 @@ struct http_server {
     void *arg;
     struct http_counters counters;
 
+    struct http_trusted trusted;
+    struct http_clients clients;
     uint32_t turned_away; /* connections open that are over a bound */
     struct drain left;    /* connections that have gone */
     struct http_connection *connections;
@@ -223,6 +307,12 @@ struct http_server {
 
 /* ---- http_conn.c ---------------------------------------------------------------- */
 
+/* The text of an address. */
+void http_address_name(const uint8_t address[16], char *out, size_t capacity);
+/* The connection is `address`'s from here on. 0 or -ENOMEM. */
+int http_conn_identify(struct http_connection *conn, const uint8_t address[16]);
+/* Who asks for what is in hand. */
+struct http_client *http_conn_asker(const struct http_connection *conn);
 /* A connection with its handle initialised, not yet reading; NULL without memory. */
 struct http_connection *http_conn_new(struct http_server *server);
 /* Begin to read; `tcp` is connected. */
@@ -250,6 +340,8 @@ void http_time_check(struct http_connection *conn, uint64_t now_ms);
 
 /* ---- http.c --------------------------------------------------------------------- */
 
+/* Count the connection for its address. False: that has too many, and it was told so. */
+bool http_server_place(struct http_server *server, struct http_connection *conn);
 /* Have http_conn_resume() called soon, from the loop; not where it is running already. */
 void http_server_queue(struct http_server *server, struct http_connection *conn);
 /* A handle of the server's is closed; the last one frees it. */

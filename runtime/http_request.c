@@ -28,7 +28,9 @@ const char *http_query(const struct http_request *request)
 
 const char *http_peer(const struct http_request *request)
 {
-    return request->connection->peer;
+    const struct http_connection *conn = request->connection;
+
+    return conn->asker != NULL ? conn->asker_name : conn->peer;
 }
 
 const char *http_header(const struct http_request *request, const char *name)

@@ -39,6 +39,8 @@ static uint64_t allowance_ms(const struct http_connection *conn)
     const struct http_limits *limits = &conn->server->limits;
 
     switch (conn->state) {
+    case HTTP_STATE_PROXY:
+        return limits->head_timeout_ms;
     case HTTP_STATE_HEAD:
         return conn->begun || conn->fresh ? limits->head_timeout_ms
                                           : limits->idle_timeout_ms;

@@ -3,9 +3,9 @@
  * ends once, every piece of an answer is given back once, and a body that llhttp accepts
  * too is the same body.
  *
- * Input: one byte of how (how large the pieces are, when the owner answers), then what
- * the client sends. Each piece is copied to memory of its own size, so that ASan sees a
- * read past its end.
+ * Input: one byte of how (how large the pieces are, when the owner answers, whether the
+ * peer is a trusted proxy), then what the client sends. Each piece is copied to memory of
+ * its own size, so that ASan sees a read past its end.
  */
 #include "runtime/http_internal.h"
 
@@ -59,6 +59,7 @@ static void on_head(struct http_request *request, void *arg)
     require(http_method(request)[0] != '\0' && http_path(request)[0] != '\0');
     require(http_query(request) != NULL && http_data(request) == NULL);
     require(http_content_length(request) <= (int64_t)BODY_BYTES_MAX);
+    require(http_peer(request)[0] != '\0');
     char query[512];
     if (strlen(http_query(request)) < sizeof query)
         http_unescape(strcpy(query, http_query(request)));
@@ -119,6 +120,8 @@ static void start(void)
     limits.body_bytes_max = BODY_BYTES_MAX;
     limits.head_bytes_max = 2048;
     limits.headers_max = 16;
+    limits.trusted_proxies = "10.0.0.0/8, 2001:db8::/32";
+    limits.connections_per_peer = 1;
     require(uv_loop_init(&fuzz.loop) == 0);
     require(http_server_open(&fuzz.loop, "127.0.0.1", 0, &limits, &callbacks, NULL,
                              &fuzz.server) == 0);
@@ -225,6 +228,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     require(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, fds) == 0);
     struct http_connection *conn = http_conn_new(fuzz.server);
     require(conn != NULL && uv_tcp_open(&conn->tcp, fds[0]) == 0);
+    const uint8_t address[16] = {0};
+    bool trusted = (data[0] & 0x10) != 0;
+    require(http_conn_identify(conn, address) == 0);
+    if (trusted) {
+        conn->trusted = true;
+        http_conn_enter(conn, HTTP_STATE_PROXY);
+    }
     http_conn_start(conn);
 
     feed(conn, fds[1], data + 1, size - 1, steps[(data[0] >> 2) & 3]);
@@ -234,7 +244,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     require(fuzz.heads == fuzz.ends && fuzz.pieces == fuzz.released);
     require(fuzz.server->counters.connections == 0 &&
             fuzz.server->counters.requests == 0);
-    if (fuzz.completes > 0 && (fuzz.mode == ON_COMPLETE || fuzz.mode == HOLD))
+    require(fuzz.server->clients.count == 0);
+    if (fuzz.completes > 0 && !trusted && (fuzz.mode == ON_COMPLETE || fuzz.mode == HOLD))
         compare_with_llhttp(data + 1, size - 1);
     return 0;
 }

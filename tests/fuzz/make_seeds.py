@@ -26,6 +26,11 @@ HTTP = {  # the first byte: pieces and when the owner answers, see fuzz_http.c
                     b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     "escapes": b"\x0dGET /a?b=%41%zz+c&d HTTP/1.1\r\nHost: [::1]:80\r\n\r\n",
     "folding": b"\x0cGET / HTTP/1.1\r\nHost: a\r\nX: 1\r\n 2\r\n\r\n",
+    "proxy_1": b"\x1cPROXY TCP4 192.0.2.7 10.0.0.1 56324 443\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
+    "proxy_2": b"\x1c\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xc0\0\2\7\x0a\0\0\1\xdc\4\1\xbb"
+               b"GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+    "forwarded": b"\x1cGET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 6.6.6.6, 192.0.2.7\r\n"
+                 b"Forwarded: for=\"[2001:db8::7]:80\";by=x, for=192.0.2.7\r\n\r\n",
     "bare_lf": b"\x0cGET / HTTP/1.1\nHost: a\n\n",
 }
 

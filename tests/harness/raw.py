@@ -7,12 +7,14 @@ from tests.harness.mesh import SLOWNESS
 
 class Raw:
     """A connection to 127.0.0.1:`port`. Answers are read one after the other, so
-    pipelined ones are told apart. `tls`: see proxy.py."""
+    pipelined ones are told apart. `tls`: see proxy.py. `source`: our own address."""
 
-    def __init__(self, port, seconds=20.0, receive_bytes=0, tls=None):
+    def __init__(self, port, seconds=20.0, receive_bytes=0, tls=None, source=None):
         self.socket = socket.socket()
         if receive_bytes:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
+        if source:
+            self.socket.bind((source, 0))
         self.socket.settimeout(seconds * SLOWNESS)
         self.socket.connect(("127.0.0.1", port))
         if tls:  # wraps a connected socket

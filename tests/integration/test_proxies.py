@@ -28,7 +28,7 @@ def behind(request, tmp_path_factory):
     if not find(request.param) or not find("openssl"):
         pytest.skip(f"{request.param} or openssl is not installed")
     for mesh in running(request, tmp_path_factory.mktemp("mesh")):
-        mesh.start(gateway={"access_log": "all"})
+        mesh.start(gateway={"access_log": "all", "trusted_proxies": "127.0.0.1"})
         folder = tmp_path_factory.mktemp(request.param)
         proxy = Proxy(request.param, folder, mesh.port())
         mesh.ids = iter(range(1, 1 << 32))
@@ -287,6 +287,23 @@ def test_a_client_of_the_proxy_that_leaves_cancels_its_job(behind):
     until(lambda: mesh.counter("gateway", "siftmesh_gateway_mesh_cancelled_total") > before,
           "the gateway saw it leave")
     check_counts(mesh, proxy)
+
+
+def test_the_gateway_knows_the_clients_address(behind):
+    """Its own is not the proxy's; what a client says of itself is not believed."""
+    mesh, proxy = behind
+    mine = {}
+    for last in range(7, 10):
+        for lie in ("", "X-Forwarded-For: 6.6.6.6\r\n", "Forwarded: for=6.6.6.6\r\n"):
+            id = new_id(mesh)
+            mine[id] = f"127.0.0.{last}"
+            with Raw(proxy.port, tls=proxy.tls, source=mine[id]) as raw:
+                assert raw.send(get(id, "/version", lie)).answer()[0] == 200
+
+    def logged():
+        lines = [json.loads(line) for line in mesh.processes["gateway"].text().splitlines()]
+        return {line["id"]: line["peer"] for line in lines if line.get("id") in mine}
+    until(lambda: logged() == mine, "each request has its client's address")
 
 
 def test_http_2_clients_are_served(behind):

@@ -49,7 +49,7 @@ struct rig {
 
     struct http_request *held;
     int heads, completes, gones, ends, released, drained;
-    char path[256], query[256], host[256], method[16], joined[256];
+    char path[256], query[256], host[256], method[16], joined[256], peer[64];
     bool has_length, is_chunked;
     int64_t length;
     uint8_t *body;
@@ -95,6 +95,7 @@ static inline void rig_on_head(struct http_request *request, void *arg)
     rig_copy(rig->method, sizeof rig->method, http_method(request));
     rig_copy(rig->host, sizeof rig->host, http_header(request, "host"));
     rig_copy(rig->joined, sizeof rig->joined, http_header(request, "x-list"));
+    rig_copy(rig->peer, sizeof rig->peer, http_peer(request));
     rig->has_length = http_has_length(request);
     rig->is_chunked = http_is_chunked(request);
     rig->length = http_content_length(request);
