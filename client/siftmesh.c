@@ -235,6 +235,14 @@ static void begin_call(struct siftmesh *mesh)
         lose_session(mesh);
 }
 
+/* A missing folder is no harm: nothing is sent before there is a connection. */
+static int check_front(const struct siftmesh *mesh)
+{
+    char why[SIFTMESH_WHY_BYTES];
+    int err = siftmesh_check_front(mesh->front, why, sizeof why);
+    return err == -EPERM ? err : 0;
+}
+
 static int await_session(struct siftmesh *mesh, int timeout_ms)
 {
     int64_t until = now_ms() + timeout_ms;
@@ -246,7 +254,7 @@ static int await_session(struct siftmesh *mesh, int timeout_ms)
     while (!mesh->open && err != -ETIMEDOUT)
         err = step(mesh, until, &in);
     zmq_msg_close(&in.payload);
-    return mesh->open ? 0 : -ETIMEDOUT;
+    return mesh->open ? check_front(mesh) : -ETIMEDOUT;
 }
 
 static int set_key(void *socket, int option, const struct proto_curve_key *key)
@@ -286,7 +294,8 @@ static int set_up_socket(struct siftmesh *mesh, const char *front,
     int err = secure(mesh->socket, front, curve);
     if (err < 0)
         return err;
-    return connect_front(mesh);
+    err = check_front(mesh);
+    return err < 0 ? err : connect_front(mesh);
 }
 
 int siftmesh_open(const char *front, int timeout_ms, struct siftmesh **out)
@@ -384,11 +393,14 @@ struct exchange {
 static int send_question(struct siftmesh *mesh, struct exchange *x)
 {
     int64_t now = now_ms();
+    int err = check_front(mesh);
 
+    if (err < 0)
+        return err;
     x->envelope->request = new_id(mesh);
     if (x->envelope->verb == PROTO_SUBMIT)
         x->envelope->budget_ms = (uint32_t)(x->until_ms > now ? x->until_ms - now : 1);
-    int err = send_message(mesh, x->envelope, x->body, x->payload, x->size);
+    err = send_message(mesh, x->envelope, x->body, x->payload, x->size);
     if (err == 0) {
         x->session = mesh->sessions;
         mesh->said_ms = now;
@@ -540,7 +552,7 @@ static int compute(struct siftmesh *mesh, enum proto_kind kind, const char *meth
         return -ENOMEM;
 
     int err = ask_cache(mesh, &body, timeout_ms, result);
-    if (err == -ENOMEM)
+    if (err == -ENOMEM || err == -EPERM)
         return err;
     if (err == 0 &&
         (result->status == PROTO_STATUS_OK || proto_status_is_of_input(result->status))) {

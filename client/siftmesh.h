@@ -49,7 +49,8 @@ struct siftmesh_result {
 /*
  * Connect to the broker's endpoint for clients and open a session. 0; -ETIMEDOUT when
  * no broker answered within `timeout_ms`; -EACCES for tcp beyond loopback, which needs
- * siftmesh_open_curve(); -EINVAL for a bad address; -ENOMEM.
+ * siftmesh_open_curve(); -EPERM where siftmesh_check_front() refuses `front`; -EINVAL for
+ * a bad address; -ENOMEM.
  */
 int siftmesh_open(const char *front, int timeout_ms, struct siftmesh **out);
 /*
@@ -63,9 +64,19 @@ int siftmesh_open_curve(const char *front, const struct proto_curve *curve,
 void siftmesh_close(struct siftmesh *mesh); /* NULL is fine */
 
 /*
+ * Whether only this user or root can be behind an ipc address: its folder must have mode
+ * 0700 and belong to this user or to root, or, as /run/siftmesh does, lie in a folder
+ * that root alone can write to. 0, also for tcp; -ENOENT: no such folder; -EPERM. A
+ * sentence is in `why` unless 0. Every call on a handle looks again before it sends:
+ * -EPERM.
+ */
+#define SIFTMESH_WHY_BYTES 512
+int siftmesh_check_front(const char *front, char *why, size_t why_bytes);
+
+/*
  * The features of the picture in `image` (borrowed): from the cache, or computed and
  * then kept there. 0 when the mesh answered (look at result->status), -ETIMEDOUT when it
- * did not within `timeout_ms`, also where no broker was there; -ENOMEM.
+ * did not within `timeout_ms`, also where no broker was there; -EPERM, -ENOMEM.
  */
 int siftmesh_features(struct siftmesh *mesh, const void *image, size_t size,
                       const struct proto_params *params, int timeout_ms,

@@ -19,8 +19,7 @@
 #define PURGE_STEPS_MAX 100000
 
 struct cache_command {
-    char front[512];
-    struct command_keys keys;
+    struct command_mesh mesh;
     bool json, dry_run, all;
     const char *key, *prefix, *tag, *older, *out;
     const char *word; /* the argument behind the subcommand, or NULL */
@@ -33,15 +32,14 @@ static const char usage[] =
     "                            --older-than 7d | --all  [--dry-run]\n"
     "       siftmesh cache warm\n"
     "       siftmesh cache plan [--json]\n"
-    "and for each of them [--zmq URL | --runtime-dir DIR], and --curve-key FILE and\n"
-    "--curve-server FILE beside --zmq for a broker on another host.\n\n"
+    "\n"
     "  stats  the tiers: memory, Redis, the durable store\n"
     "  get    a result as it is kept: a feature blob or a PNG\n"
     "  purge  forget results in every tier and every gateway; never another\n"
     "         application's keys. --dry-run counts and removes nothing\n"
     "  warm   load the most recently used results of the store into memory and Redis\n"
     "  plan   how much memory the traffic of now needs, and what more or less would "
-    "give\n";
+    "give\n\n" COMMAND_MESH_HELP;
 
 /* ---- words ---------------------------------------------------------------------- */
 
@@ -55,37 +53,23 @@ static int bad_usage(const char *what, const char *value)
 /* 0, an exit code, or -1 for --help. */
 static int parse(struct cache_command *command, int argc, char **argv)
 {
-    static const struct option options[] = {
-        {"zmq", required_argument, NULL, 'z'},
-        {"runtime-dir", required_argument, NULL, 'r'},
-        {"curve-key", required_argument, NULL, 'K'},
-        {"curve-server", required_argument, NULL, 'S'},
-        {"json", no_argument, NULL, 'j'},
-        {"dry-run", no_argument, NULL, 'n'},
-        {"all", no_argument, NULL, 'a'},
-        {"key", required_argument, NULL, 'k'},
-        {"prefix", required_argument, NULL, 'p'},
-        {"tag", required_argument, NULL, 't'},
-        {"older-than", required_argument, NULL, 'o'},
-        {"out", required_argument, NULL, 'f'},
-        {"help", no_argument, NULL, 'h'},
-        {0}};
-    const char *front = NULL, *dir = NULL;
-    int c;
+    static const struct option options[] = {COMMAND_MESH_OPTIONS,
+                                            {"json", no_argument, NULL, 'j'},
+                                            {"dry-run", no_argument, NULL, 'n'},
+                                            {"all", no_argument, NULL, 'a'},
+                                            {"key", required_argument, NULL, 'k'},
+                                            {"prefix", required_argument, NULL, 'p'},
+                                            {"tag", required_argument, NULL, 't'},
+                                            {"older-than", required_argument, NULL, 'o'},
+                                            {"out", required_argument, NULL, 'f'},
+                                            {"help", no_argument, NULL, 'h'},
+                                            {0}};
+    int c, which = 0;
 
-    while ((c = getopt_long(argc, argv, "h", options, NULL)) != -1) {
+    while ((c = getopt_long(argc, argv, "h", options, &which)) != -1) {
         switch (c) {
-        case 'z':
-            front = optarg;
-            break;
-        case 'r':
-            dir = optarg;
-            break;
-        case 'K':
-            command->keys.own = optarg;
-            break;
-        case 'S':
-            command->keys.server = optarg;
+        case 'm':
+            (void)command_mesh_option(&command->mesh, options[which].name, optarg);
             break;
         case 'j':
             command->json = true;
@@ -120,8 +104,7 @@ static int parse(struct cache_command *command, int argc, char **argv)
     command->word = optind < argc ? argv[optind] : NULL;
     if (optind + 1 < argc)
         return bad_usage("too many arguments", argv[optind + 1]);
-    return command_front(front, dir, command->front, sizeof command->front) ? 0
-                                                                            : EX_USAGE;
+    return command_mesh_find(&command->mesh);
 }
 
 /* "90s", "30m", "12h", "7d" in seconds; 0: it is none of these. */
@@ -517,7 +500,7 @@ int command_cache(int argc, char **argv)
         fputs(usage, stdout);
     if (code != 0)
         return code < 0 ? EX_OK : code;
-    struct siftmesh *mesh = command_connect(command.front, &command.keys);
+    struct siftmesh *mesh = command_connect(&command.mesh);
     if (mesh == NULL)
         return EX_UNAVAILABLE;
     code = subcommands[i].run(&command, mesh);

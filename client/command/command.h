@@ -29,23 +29,44 @@ int command_keygen(int argc, char **argv);
 /* The path of `name` beside this program, or just `name`; false: too long. */
 bool command_beside(const char *name, char *out, size_t capacity);
 
-/* The broker's client endpoint: `given`, else $SIFTMESH_MESH_FRONT, else ipc in
- * `runtime_dir` (NULL: the default one). False: too long. */
-bool command_front(const char *given, const char *runtime_dir, char *out,
-                   size_t capacity);
-
-/* Files of CURVE keys, proto/curve.h. NULL: $SIFTMESH_MESH_CURVE_KEY and
- * $SIFTMESH_MESH_CURVE_SERVER, else none. */
-struct command_keys {
-    const char *own, *server;
+/*
+ * Which mesh a command is for, mesh.c: as its options say it, NULL where they do not, and
+ * what command_mesh_find() makes of them. The keys lie in memory until wiped.
+ */
+struct command_mesh {
+    const char *zmq, *runtime_dir, *config, *curve_key, *curve_server;
+    char front[512];
+    bool curve;
+    struct proto_curve keys;
 };
+#define COMMAND_MESH_OPTIONS                                                             \
+    {"zmq", required_argument, NULL, 'm'},                                               \
+        {"runtime-dir", required_argument, NULL, 'm'},                                   \
+        {"config", required_argument, NULL, 'm'},                                        \
+        {"curve-key", required_argument, NULL, 'm'},                                     \
+    {                                                                                    \
+        "curve-server", required_argument, NULL, 'm'                                     \
+    }
+#define COMMAND_MESH_HELP                                                                \
+    "  --zmq URL          the broker: tcp://127.0.0.1:5555 or ipc:///path/front.sock\n"  \
+    "  --runtime-dir DIR  the folder that the mesh was started with\n"                   \
+    "  --config FILE      the file that the mesh was started with: its section [mesh]\n" \
+    "  --curve-key FILE, --curve-server FILE  our keys and the broker's public one, "    \
+    "for\n"                                                                              \
+    "                     a broker on another host\n"
+/* One of these options; false: it is another. */
+bool command_mesh_option(struct command_mesh *mesh, const char *name, const char *value);
+/* EX_OK, or another exit code with a message on stderr. */
+int command_mesh_find(struct command_mesh *mesh);
+void command_mesh_wipe(struct command_mesh *mesh);
 
 /* Open a session, saying on stderr why not. NULL: not reachable. */
-struct siftmesh *command_connect(const char *front, const struct command_keys *keys);
+struct siftmesh *command_connect(const struct command_mesh *mesh);
 
 /* A whole file, malloc'd; NULL with a message on stderr. */
 uint8_t *command_read_file(const char *path, size_t *size);
-/* False with a message on stderr. "-" is stdout. */
+/* Whole or not at all, by a file beside it and a rename, where `path` is no pipe or
+ * device. False with a message on stderr. "-" is stdout. */
 bool command_write_file(const char *path, const void *bytes, size_t size);
 
 /* The exit code for the end of a request. */
@@ -68,9 +89,10 @@ struct command_http {
     char *headers; /* malloc'd, as received */
     double seconds;
 };
-/* POST `bytes` to `url`. False with a sentence in `error` when nothing came back. */
+/* POST `bytes` to `url`. False with a sentence in `error` when nothing came back within
+ * `timeout_ms`. */
 bool command_http_post(const char *url, const char *accept, const void *bytes,
-                       size_t size, struct command_http *out, char *error,
+                       size_t size, int timeout_ms, struct command_http *out, char *error,
                        size_t error_bytes);
 bool command_http_header(const struct command_http *http, const char *name, char *out,
                          size_t capacity);

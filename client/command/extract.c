@@ -4,11 +4,12 @@
  * Every answer comes as the binary blob and is rendered here, so that all formats are the
  * same over HTTP and ZeroMQ. A few threads with a connection each keep the slots busy.
  */
-#include "client/command/command.h"
+#include "client/command/extract.h"
 #include "proto/render.h"
 
 #include <errno.h>
-#include <jansson.h>
+#include <getopt.h>
+#include <limits.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -31,16 +32,17 @@ struct extract {
     enum proto_descriptors descriptors;
     const char *output;
     bool to_folder;
-    char front[512];
-    struct command_keys keys;
-    const char *http;
+    struct command_mesh mesh;
+    struct extract_way way;
     char query[1024]; /* parameters given, as a query string */
     struct proto_params params;
-    int jobs, timeout_ms;
-    atomic_int next, done, failed, exit_code;
+    int jobs;
+    atomic_int next, exit_code;
+    atomic_bool gone; /* the mesh: what is left is not sent */
     bool progress;
     struct timespec started;
-    pthread_mutex_t print;
+    pthread_mutex_t print; /* also of done and failed */
+    int done, failed;
 };
 
 /* ---- results ---- */
@@ -51,16 +53,6 @@ static void set_exit_code(struct extract *x, int code)
     atomic_compare_exchange_strong(&x->exit_code, &none, code); /* the first one stays */
 }
 
-static void complain(struct extract *x, const char *photo, int code, const char *what)
-{
-    pthread_mutex_lock(&x->print);
-    fprintf(stderr, "%ssiftmesh extract: %s: %s\n", x->progress ? "\r\033[K" : "", photo,
-            what);
-    pthread_mutex_unlock(&x->print);
-    atomic_fetch_add(&x->failed, 1);
-    set_exit_code(x, code);
-}
-
 static double seconds_since(const struct timespec *start)
 {
     struct timespec now;
@@ -69,142 +61,112 @@ static double seconds_since(const struct timespec *start)
            (double)(now.tv_nsec - start->tv_nsec) / 1e9;
 }
 
-static void show_progress(struct extract *x)
+/* Count a photo, and say why it failed unless `why` is NULL. */
+static void count_photo(struct extract *x, const char *photo, int code, const char *why)
 {
-    int done = atomic_fetch_add(&x->done, 1) + 1;
-    double seconds = seconds_since(&x->started);
-
-    if (!x->progress)
-        return;
     pthread_mutex_lock(&x->print);
-    fprintf(stderr, "\r\033[K%d of %d photos, %d failed, %.1f/s", done, x->count,
-            atomic_load(&x->failed), done / (seconds > 0 ? seconds : 1));
-    if (done == x->count)
-        fputc('\n', stderr);
+    x->done++;
+    x->failed += code != EX_OK;
+    if (code != EX_OK && why != NULL)
+        fprintf(stderr, "%ssiftmesh extract: %s: %s\n", x->progress ? "\r\033[K" : "",
+                photo, why);
+    if (x->progress) {
+        double seconds = seconds_since(&x->started);
+        fprintf(stderr, "\r\033[K%d of %d photos, %d failed, %.1f/s", x->done, x->count,
+                x->failed, x->done / (seconds > 0 ? seconds : 1));
+    }
     pthread_mutex_unlock(&x->print);
+    if (code != EX_OK)
+        set_exit_code(x, code);
 }
 
-static const char *output_path(const struct extract *x, const char *photo, char *path,
-                               size_t capacity)
+/* False: too long. */
+static bool output_path(const struct extract *x, const char *photo, char path[PATH_MAX])
 {
     const char *base = strrchr(photo, '/');
+    int size;
 
     if (!x->to_folder)
-        return x->output != NULL ? x->output : "-";
-    snprintf(path, capacity, "%s/%s%s", x->output != NULL ? x->output : ".",
-             base != NULL ? base + 1 : photo, proto_format_suffix(x->format));
-    return path;
+        size = snprintf(path, PATH_MAX, "%s", x->output != NULL ? x->output : "-");
+    else
+        size = snprintf(path, PATH_MAX, "%s/%s%s", x->output != NULL ? x->output : ".",
+                        base != NULL ? base + 1 : photo, proto_format_suffix(x->format));
+    return size < PATH_MAX;
 }
 
-static void write_features(struct extract *x, const char *photo, const uint8_t *blob,
-                           size_t blob_bytes)
+static int write_features(struct extract *x, const char *photo,
+                          const struct extract_answer *answer, char *why,
+                          size_t why_bytes)
 {
-    char path[4096];
+    char path[PATH_MAX];
     uint8_t *text = NULL;
     size_t size = 0;
+    int code = EX_OK;
 
-    int err = proto_render(blob, blob_bytes, x->format, x->descriptors, &text, &size);
-    if (err < 0)
-        complain(x, photo, EX_PROTOCOL, "the mesh sent no valid features");
-    else if (!command_write_file(output_path(x, photo, path, sizeof path), text, size)) {
-        atomic_fetch_add(&x->failed, 1);
-        set_exit_code(x, EX_CANTCREAT);
+    if (proto_render(answer->blob, answer->size, x->format, x->descriptors, &text,
+                     &size) < 0) {
+        snprintf(why, why_bytes, "the mesh sent no valid features");
+        code = EX_PROTOCOL;
+    } else if (!output_path(x, photo, path) || !command_write_file(path, text, size)) {
+        snprintf(why, why_bytes, "not written");
+        code = EX_CANTCREAT;
     }
     free(text);
+    return code;
 }
 
-/* ---- one photo ---- */
-
-static void by_zmq(struct extract *x, struct siftmesh *mesh, const char *photo,
-                   const uint8_t *image, size_t size)
+static void one_photo(struct extract *x, struct siftmesh **mesh, const char *photo)
 {
-    struct siftmesh_result result;
-    char what[400];
-    int err = siftmesh_features(mesh, image, size, &x->params, x->timeout_ms, &result);
+    struct extract_answer answer = {0};
+    size_t size = 0;
+    uint8_t *image = command_read_file(photo, &size);
 
-    if (err < 0) {
-        snprintf(what, sizeof what, "no answer from the mesh: %s", strerror(-err));
-        complain(x, photo, EX_TEMPFAIL, what);
-    } else if (result.status != PROTO_STATUS_OK) {
-        snprintf(what, sizeof what, "%s: %s", proto_status_code(result.status),
-                 result.outcome.detail);
-        complain(x, photo, command_exit_code(result.status), what);
-    } else {
-        write_features(x, photo, result.bytes, result.size);
-    }
-    siftmesh_result_free(&result);
-}
-
-static enum proto_status status_of_code(const char *code)
-{
-    for (unsigned s = 0; s < PROTO_STATUS_COUNT; s++)
-        if (strcmp(proto_status_code(s), code) == 0)
-            return (enum proto_status)s;
-    return PROTO_STATUS_INTERNAL;
-}
-
-static void complain_problem(struct extract *x, const char *photo,
-                             const struct command_http *http)
-{
-    char what[512];
-    json_t *problem = json_loadb((const char *)http->body, http->size, 0, NULL);
-    const char *code = json_string_value(json_object_get(problem, "code"));
-    const char *detail = json_string_value(json_object_get(problem, "detail"));
-
-    snprintf(what, sizeof what, "HTTP %ld %s: %s", http->status, code ? code : "",
-             detail ? detail : "no detail");
-    complain(x, photo, code ? command_exit_code(status_of_code(code)) : EX_UNAVAILABLE,
-             what);
-    json_decref(problem);
-}
-
-static void by_http(struct extract *x, const char *photo, const uint8_t *image,
-                    size_t size)
-{
-    char url[2048], error[300];
-    struct command_http http;
-
-    snprintf(url, sizeof url, "%s/v1/features%s%s", x->http, x->query[0] ? "?" : "",
-             x->query);
-    if (!command_http_post(url, proto_format_media(PROTO_FORMAT_BIN), image, size, &http,
-                           error, sizeof error)) {
-        complain(x, photo, EX_UNAVAILABLE, error);
+    if (image == NULL) {
+        count_photo(x, photo, EX_NOINPUT, NULL); /* said there */
         return;
     }
-    if (http.status == 200)
-        write_features(x, photo, http.body, http.size);
-    else
-        complain_problem(x, photo, &http);
-    command_http_free(&http);
+    int code = extract_send(&x->way, mesh, image, size, &answer);
+    if (code == EX_OK)
+        code = write_features(x, photo, &answer, answer.why, sizeof answer.why);
+    if (answer.gone)
+        atomic_store(&x->gone, true);
+    count_photo(x, photo, code, answer.why);
+    free(answer.blob);
+    free(image);
 }
 
 static void *work(void *arg)
 {
     struct extract *x = arg;
-    struct siftmesh *mesh = x->http == NULL ? command_connect(x->front, &x->keys) : NULL;
+    struct siftmesh *mesh = NULL;
     int i;
 
-    if (x->http == NULL && mesh == NULL) {
-        set_exit_code(x, EX_UNAVAILABLE);
-        return NULL;
-    }
-    while ((i = atomic_fetch_add(&x->next, 1)) < x->count) {
-        size_t size = 0;
-        uint8_t *image = command_read_file(x->photos[i], &size);
-        if (image == NULL) {
-            atomic_fetch_add(&x->failed, 1);
-            set_exit_code(x, EX_NOINPUT);
-        } else if (x->http != NULL) {
-            by_http(x, x->photos[i], image, size);
-        } else {
-            by_zmq(x, mesh, x->photos[i], image, size);
-        }
-        free(image);
-        show_progress(x);
-    }
+    while (!atomic_load(&x->gone) && (i = atomic_fetch_add(&x->next, 1)) < x->count)
+        one_photo(x, &mesh, x->photos[i]);
     siftmesh_close(mesh);
     command_http_close();
     return NULL;
+}
+
+/* Every photo is accounted for, also those that the mesh was not there for. */
+static void summarize(const struct extract *x)
+{
+    if (x->done < x->count)
+        fprintf(stderr, "%ssiftmesh extract: the mesh is away: %d photos were not sent\n",
+                x->progress ? "\r\033[K" : "", x->count - x->done);
+    if (x->count > 1)
+        fprintf(stderr, "%s%d photos, %d failed, %.1f s\n", x->progress ? "\r\033[K" : "",
+                x->count, x->failed + x->count - x->done, seconds_since(&x->started));
+}
+
+/* A mesh that is not there is said once, before the threads begin. */
+static bool is_there(struct extract *x)
+{
+    if (x->way.http != NULL)
+        return true; /* the first photo shows it */
+    struct siftmesh *mesh = command_connect(&x->mesh);
+    siftmesh_close(mesh);
+    return mesh != NULL;
 }
 
 static int run_all(struct extract *x)
@@ -214,6 +176,10 @@ static int run_all(struct extract *x)
 
     clock_gettime(CLOCK_MONOTONIC, &x->started);
     pthread_mutex_init(&x->print, NULL);
+    if (!is_there(x)) {
+        summarize(x);
+        return EX_UNAVAILABLE;
+    }
     while (started < jobs && pthread_create(&threads[started], NULL, work, x) == 0)
         started++;
     if (started == 0) {
@@ -222,9 +188,7 @@ static int run_all(struct extract *x)
     }
     for (int i = 0; i < started; i++)
         pthread_join(threads[i], NULL);
-    if (x->count > 1 && !x->progress)
-        fprintf(stderr, "%d photos, %d failed, %.1f s\n", atomic_load(&x->done),
-                atomic_load(&x->failed), seconds_since(&x->started));
+    summarize(x);
     return atomic_load(&x->exit_code);
 }
 
@@ -235,18 +199,18 @@ static void print_usage(void)
     printf(
         "Usage: siftmesh extract [OPTION...] PHOTO...\n"
         "Send photos to a mesh and write their features; - reads a photo from stdin.\n\n"
-        "  --format F       json (default), msgpack, bin, npz, colmap or lowe\n"
-        "  --descriptors D  in JSON: array (default), base64 or none\n"
-        "  -o FILE|DIR      one photo: the file (stdout); several: the folder (.)\n"
-        "  --zmq URL        the broker, e.g. tcp://127.0.0.1:5555 or ipc:///path "
-        "(default:\n"
-        "                   front.sock in the runtime folder)\n"
-        "  --curve-key F    our keys, and\n"
-        "  --curve-server F the broker's public one, for a broker on another host\n"
-        "  --http URL       a gateway instead, e.g. http://127.0.0.1:8080\n"
-        "  --jobs N         photos in flight at once (%d)\n"
-        "  --timeout S      seconds for one photo (%d)\n"
-        "  --help           print this\n\n"
+        "  --format F         json (default), msgpack, bin, npz, colmap or lowe\n"
+        "  --descriptors D    in JSON: array (default), base64 or none\n"
+        "  -o FILE|DIR        one photo: the file (stdout); several: the folder (.), "
+        "where\n"
+        "                     PHOTO.jpg becomes PHOTO.jpg.json; two photos of one name\n"
+        "                     are refused\n"
+        "  --jobs N           photos in flight at once (%d)\n"
+        "  --timeout S        seconds for one photo (%d), with all that is waited and "
+        "tried\n"
+        "                     again where the mesh is full or restarted\n"
+        "  --http URL         a gateway instead, e.g. "
+        "http://127.0.0.1:8080\n" COMMAND_MESH_HELP "  --help             print this\n\n"
         "Extraction parameters, with their defaults:\n",
         JOBS_DEFAULT, TIMEOUT_S);
 #define INT(field, def, min, max, text)                                                  \
@@ -297,18 +261,14 @@ static bool set_option(struct extract *x, const char *name, const char *value)
     if (strcmp(name, "o") == 0 || strcmp(name, "output") == 0) {
         x->output = value;
     } else if (strcmp(name, "http") == 0) {
-        x->http = value;
-    } else if (strcmp(name, "zmq") == 0) {
-        return command_front(value, NULL, x->front, sizeof x->front);
-    } else if (strcmp(name, "curve-key") == 0) {
-        x->keys.own = value;
-    } else if (strcmp(name, "curve-server") == 0) {
-        x->keys.server = value;
+        x->way.http = value;
+    } else if (command_mesh_option(&x->mesh, name, value)) {
+        return true;
     } else if (strcmp(name, "jobs") == 0) {
         return set_number("--jobs", value, JOBS_MAX, &x->jobs);
     } else if (strcmp(name, "timeout") == 0) {
-        bool ok = set_number("--timeout", value, TIMEOUT_MAX, &x->timeout_ms);
-        x->timeout_ms *= 1000;
+        bool ok = set_number("--timeout", value, TIMEOUT_MAX, &x->way.timeout_ms);
+        x->way.timeout_ms *= 1000;
         return ok;
     } else if (strcmp(name, "format") == 0) {
         if (proto_format_by_name(value, &x->format) == 0)
@@ -364,6 +324,37 @@ static bool parse(struct extract *x, int argc, char **argv)
     return true;
 }
 
+static int by_base(const void *a, const void *b)
+{
+    const char *one = *(char *const *)a, *other = *(char *const *)b;
+    const char *p = strrchr(one, '/'), *q = strrchr(other, '/');
+
+    return strcmp(p != NULL ? p + 1 : one, q != NULL ? q + 1 : other);
+}
+
+/* Two photos of one name would be one file. */
+static bool names_differ(const struct extract *x)
+{
+    char **sorted = calloc((size_t)x->count, sizeof sorted[0]);
+    char path[PATH_MAX];
+    bool differ = sorted != NULL;
+
+    if (sorted == NULL)
+        return false;
+    memcpy(sorted, x->photos, (size_t)x->count * sizeof sorted[0]);
+    qsort(sorted, (size_t)x->count, sizeof sorted[0], by_base);
+    for (int i = 1; i < x->count && differ; i++)
+        if (by_base(&sorted[i - 1], &sorted[i]) == 0 && output_path(x, sorted[i], path)) {
+            fprintf(stderr,
+                    "siftmesh extract: %s and %s would both be written to %s; send them "
+                    "one after the other, each with a folder of its own (-o)\n",
+                    sorted[i - 1], sorted[i], path);
+            differ = false;
+        }
+    free(sorted);
+    return differ;
+}
+
 static bool check(struct extract *x)
 {
     struct proto_params_error error;
@@ -381,6 +372,8 @@ static bool check(struct extract *x)
     }
     x->to_folder = x->count > 1 || (x->output != NULL && stat(x->output, &st) == 0 &&
                                     S_ISDIR(st.st_mode));
+    if (x->count > 1 && !names_differ(x))
+        return false;
     if (x->count > 1 && x->output != NULL && mkdir(x->output, 0777) < 0 &&
         errno != EEXIST) {
         fprintf(stderr, "siftmesh extract: %s: %s\n", x->output, strerror(errno));
@@ -397,7 +390,7 @@ static bool check(struct extract *x)
 
 int command_extract(int argc, char **argv)
 {
-    struct extract x = {.jobs = JOBS_DEFAULT, .timeout_ms = TIMEOUT_S * 1000};
+    struct extract x = {.jobs = JOBS_DEFAULT, .way.timeout_ms = TIMEOUT_S * 1000};
     int code = EX_USAGE;
 
     for (int i = 1; i < argc; i++)
@@ -407,10 +400,16 @@ int command_extract(int argc, char **argv)
         }
     proto_params_init(&x.params);
     x.photos = calloc((size_t)argc, sizeof x.photos[0]);
-    if (x.photos == NULL || !command_front(NULL, NULL, x.front, sizeof x.front))
+    x.way.mesh = &x.mesh;
+    x.way.query = x.query;
+    x.way.params = &x.params;
+    if (x.photos == NULL)
         code = EX_OSERR;
-    else if (parse(&x, argc, argv) && check(&x))
-        code = run_all(&x);
+    else if (parse(&x, argc, argv) && check(&x)) {
+        code = x.way.http != NULL ? EX_OK : command_mesh_find(&x.mesh);
+        code = code == EX_OK ? run_all(&x) : code;
+    }
+    command_mesh_wipe(&x.mesh);
     free(x.photos);
     return code;
 }

@@ -8,7 +8,6 @@
 #include <strings.h>
 
 #define ANSWER_BYTES_MAX  ((size_t)1 << 30)
-#define HTTP_TIMEOUT_S    120L
 #define CONNECT_TIMEOUT_S 5L
 
 struct buffer {
@@ -55,7 +54,7 @@ static CURL *handle(void)
 }
 
 bool command_http_post(const char *url, const char *accept, const void *bytes,
-                       size_t size, struct command_http *out, char *error,
+                       size_t size, int timeout_ms, struct command_http *out, char *error,
                        size_t error_bytes)
 {
     char accept_line[128], curl_error[CURL_ERROR_SIZE] = "";
@@ -80,7 +79,7 @@ bool command_http_post(const char *url, const char *accept, const void *bytes,
     curl_easy_setopt(curl, CURLOPT_HEADERDATA, &headers);
     curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, curl_error);
     curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
-    curl_easy_setopt(curl, CURLOPT_TIMEOUT, HTTP_TIMEOUT_S);
+    curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS, (long)timeout_ms);
     curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT, CONNECT_TIMEOUT_S);
     CURLcode code = curl_easy_perform(curl);
     curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &out->status);

@@ -1,15 +1,14 @@
 #include "client/command/command.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sysexits.h>
 #include <unistd.h>
-
-#include "runtime/service.h"
-
-#define CONNECT_TIMEOUT_MS 5000
 
 static const struct {
     const char *name;
@@ -39,71 +38,6 @@ bool command_beside(const char *name, char *out, size_t capacity)
     self[n] = '\0';
     *strrchr(self, '/') = '\0';
     return snprintf(out, capacity, "%s/%s", self, name) < (int)capacity;
-}
-
-bool command_front(const char *given, const char *runtime_dir, char *out, size_t capacity)
-{
-    char dir[256];
-
-    if (given == NULL && runtime_dir == NULL)
-        given = getenv("SIFTMESH_MESH_FRONT");
-    if (given != NULL)
-        return snprintf(out, capacity, "%s", given) < (int)capacity;
-    if (runtime_dir == NULL)
-        runtime_dir = getenv("SIFTMESH_MESH_RUNTIME_DIR");
-    if (runtime_dir == NULL) {
-        if (service_runtime_dir(dir, sizeof dir) < 0)
-            return false;
-        runtime_dir = dir;
-    }
-    return snprintf(out, capacity, "ipc://%s/front.sock", runtime_dir) < (int)capacity;
-}
-
-/* 1: keys are in `out`, 0: none are named, -1: said on stderr. */
-static int load_keys(const struct command_keys *keys, struct proto_curve *out)
-{
-    const char *own = keys->own ? keys->own : getenv("SIFTMESH_MESH_CURVE_KEY");
-    const char *server =
-        keys->server ? keys->server : getenv("SIFTMESH_MESH_CURVE_SERVER");
-    char error[512];
-
-    if (own == NULL || own[0] == '\0')
-        return 0;
-    if (server == NULL || server[0] == '\0')
-        snprintf(error, sizeof error, "--curve-key needs --curve-server beside it");
-    else if (proto_curve_load(own, server, out, error, sizeof error) == 0)
-        return 1;
-    fprintf(stderr, "siftmesh: %s\n", error);
-    return -1;
-}
-
-static const char *why_not(int err, bool curve)
-{
-    if (err == -EACCES)
-        return "tcp beyond loopback needs --curve-key and --curve-server";
-    if (err != -ETIMEDOUT)
-        return strerror(-err);
-    return curve
-               ? "no answer within 5 s; is our key in the broker's list, and its key the "
-                 "right one?"
-               : "no answer within 5 s. Is `siftmesh up` running?";
-}
-
-struct siftmesh *command_connect(const char *front, const struct command_keys *keys)
-{
-    struct siftmesh *mesh = NULL;
-    struct proto_curve curve = {0};
-    int loaded = load_keys(keys, &curve);
-
-    if (loaded < 0)
-        return NULL;
-    int err =
-        siftmesh_open_curve(front, loaded ? &curve : NULL, CONNECT_TIMEOUT_MS, &mesh);
-    proto_curve_wipe(&curve);
-    if (err == 0)
-        return mesh;
-    fprintf(stderr, "siftmesh: no mesh at %s: %s\n", front, why_not(err, loaded > 0));
-    return NULL;
 }
 
 static uint8_t *read_stream(FILE *file, size_t *size)
@@ -145,15 +79,64 @@ uint8_t *command_read_file(const char *path, size_t *size)
     return bytes;
 }
 
-bool command_write_file(const char *path, const void *bytes, size_t size)
+/* A file of our own beside `path`, to be renamed to it; -1: errno. */
+static int open_aside(const char *path, char aside[PATH_MAX])
 {
-    FILE *file = strcmp(path, "-") == 0 ? stdout : fopen(path, "wbe");
+    mode_t mask = umask(0);
+    struct stat st;
+
+    umask(mask);
+    if (snprintf(aside, PATH_MAX, "%s.XXXXXX", path) >= PATH_MAX) {
+        errno = ENAMETOOLONG;
+        return -1;
+    }
+    int fd = mkostemp(aside, O_CLOEXEC);
+    /* The rights of the old one, or those of any new file. */
+    if (fd >= 0 &&
+        fchmod(fd, stat(path, &st) == 0 ? st.st_mode & 0777 : 0666 & ~mask) < 0)
+        (void)0; /* a file system without rights */
+    return fd;
+}
+
+static bool write_stream(FILE *file, const void *bytes, size_t size)
+{
     bool ok = file != NULL && fwrite(bytes, 1, size, file) == size;
 
     if (file != NULL && file != stdout)
-        ok = fclose(file) == 0 && ok;
-    else if (file != NULL)
-        ok = fflush(file) == 0 && ok;
+        return fclose(file) == 0 && ok;
+    return file != NULL && fflush(file) == 0 && ok;
+}
+
+/* Whole or not at all. */
+static bool write_aside(const char *path, const void *bytes, size_t size)
+{
+    char aside[PATH_MAX], target[PATH_MAX];
+
+    if (realpath(path, target) == NULL) /* the file behind a link; or none yet */
+        snprintf(target, sizeof target, "%s", path);
+    int fd = open_aside(target, aside);
+    if (fd < 0)
+        return false;
+    if (write_stream(fdopen(fd, "w"), bytes, size) && rename(aside, target) == 0)
+        return true;
+    int err = errno;
+    unlink(aside);
+    errno = err;
+    return false;
+}
+
+bool command_write_file(const char *path, const void *bytes, size_t size)
+{
+    struct stat st;
+    bool ok,
+        in_place = stat(path, &st) == 0 && !S_ISREG(st.st_mode); /* a pipe, a device */
+
+    if (strcmp(path, "-") == 0)
+        ok = write_stream(stdout, bytes, size);
+    else if (in_place)
+        ok = write_stream(fopen(path, "wbe"), bytes, size);
+    else
+        ok = write_aside(path, bytes, size);
     if (!ok)
         fprintf(stderr, "siftmesh: %s: %s\n", path, strerror(errno));
     return ok;

@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #define READY_TIMEOUT_MS 30000
+#define HTTP_TIMEOUT_MS  120000
 
 struct mesh_process {
     pid_t pid;
@@ -171,7 +172,8 @@ static int write_picture(const struct mesh_process *mesh, const char *photo,
     size_t png_bytes = 0;
 
     snprintf(url, sizeof url, "%s/v1/denoise", mesh->url);
-    if (!command_http_post(url, "image/png", image, size, &grey, error, sizeof error)) {
+    if (!command_http_post(url, "image/png", image, size, HTTP_TIMEOUT_MS, &grey, error,
+                           sizeof error)) {
         fprintf(stderr, "%s: %s\n", photo, error);
         return EX_UNAVAILABLE;
     }
@@ -199,13 +201,15 @@ static int show(const struct mesh_process *mesh, const char *photo, const uint8_
 
     snprintf(url, sizeof url, "%s/v1/features", mesh->url);
     const char *accept = proto_format_media(PROTO_FORMAT_BIN);
-    if (!command_http_post(url, accept, image, size, &cold, error, sizeof error)) {
+    if (!command_http_post(url, accept, image, size, HTTP_TIMEOUT_MS, &cold, error,
+                           sizeof error)) {
         fprintf(stderr, "%s: %s\n", photo, error);
         return EX_UNAVAILABLE;
     }
     if (cold.status != 200) {
         code = complain(photo, cold.status, (char *)cold.body);
-    } else if (!command_http_post(url, accept, image, size, &warm, error, sizeof error)) {
+    } else if (!command_http_post(url, accept, image, size, HTTP_TIMEOUT_MS, &warm, error,
+                                  sizeof error)) {
         fprintf(stderr, "%s: %s\n", photo, error);
         code = EX_UNAVAILABLE;
     } else if (proto_blob_decode(cold.body, cold.size, &blob) < 0 ||

@@ -15,13 +15,8 @@
 #define SLOTS_MAX          4096
 #define HOLD_DEFAULT_S     3600
 
-#define KEYS_HELP                                                                        \
-    "A broker on another host needs --curve-key FILE and --curve-server FILE beside "    \
-    "--zmq.\n"
-
 struct control {
-    char front[512];
-    struct command_keys keys;
+    struct command_mesh mesh;
     bool json;
     long hold_s;
     const char *word; /* the one argument, or NULL */
@@ -30,28 +25,17 @@ struct control {
 /* Options that the three commands share. 0, an exit code, or -1 for --help. */
 static int parse(struct control *control, int argc, char **argv)
 {
-    static const struct option options[] = {
-        {"zmq", required_argument, NULL, 'z'},
-        {"runtime-dir", required_argument, NULL, 'r'},
-        {"curve-key", required_argument, NULL, 'k'},
-        {"curve-server", required_argument, NULL, 's'},
-        {"json", no_argument, NULL, 'j'},
-        {"for", required_argument, NULL, 'f'},
-        {"help", no_argument, NULL, 'h'},
-        {0}};
-    const char *front = NULL, *dir = NULL;
-    int c;
+    static const struct option options[] = {COMMAND_MESH_OPTIONS,
+                                            {"json", no_argument, NULL, 'j'},
+                                            {"for", required_argument, NULL, 'f'},
+                                            {"help", no_argument, NULL, 'h'},
+                                            {0}};
+    int c, which = 0;
 
     control->hold_s = HOLD_DEFAULT_S;
-    while ((c = getopt_long(argc, argv, "h", options, NULL)) != -1) {
-        if (c == 'z')
-            front = optarg;
-        else if (c == 'r')
-            dir = optarg;
-        else if (c == 'k')
-            control->keys.own = optarg;
-        else if (c == 's')
-            control->keys.server = optarg;
+    while ((c = getopt_long(argc, argv, "h", options, &which)) != -1) {
+        if (c == 'm')
+            (void)command_mesh_option(&control->mesh, options[which].name, optarg);
         else if (c == 'j')
             control->json = true;
         else if (c == 'f')
@@ -64,8 +48,7 @@ static int parse(struct control *control, int argc, char **argv)
         fprintf(stderr, "siftmesh %s: bad arguments; --help tells more\n", argv[0]);
         return EX_USAGE;
     }
-    return command_front(front, dir, control->front, sizeof control->front) ? 0
-                                                                            : EX_USAGE;
+    return command_mesh_find(&control->mesh);
 }
 
 static int report(const char *what, int err, const struct siftmesh_result *result)
@@ -167,8 +150,9 @@ static void print_cache(const json_t *stats)
     }
 }
 
-static void print_status(const json_t *stats)
+static void print_status(const json_t *stats, const char *front)
 {
+    printf("mesh      %s\n", front);
     printf("broker    epoch %.0f, up %.0f s, mode %s, open jobs %.0f, %.1f MiB\n",
            number(stats, "epoch"), number(stats, "uptime_s"), text(stats, "mode"),
            number(stats, "jobs"), number(stats, "bytes") / 1048576);
@@ -185,11 +169,12 @@ int command_status(int argc, char **argv)
 
     if (code != 0) {
         if (code < 0)
-            printf("Usage: siftmesh status [--json] [--zmq URL | --runtime-dir DIR]\n"
-                   "Show services, slots, queues and cache on one screen.\n" KEYS_HELP);
+            printf("Usage: siftmesh status [--json] [OPTION...]\n"
+                   "Show services, slots, queues and cache on one "
+                   "screen.\n\n" COMMAND_MESH_HELP);
         return code < 0 ? EX_OK : code;
     }
-    struct siftmesh *mesh = command_connect(control.front, &control.keys);
+    struct siftmesh *mesh = command_connect(&control.mesh);
     if (mesh == NULL)
         return EX_UNAVAILABLE;
     int err = siftmesh_control(mesh, PROTO_STATS, NULL, PROTO_STATS, NULL,
@@ -203,7 +188,7 @@ int command_status(int argc, char **argv)
     else if (code == EX_OK && control.json)
         printf("%.*s\n", (int)result.size, (char *)result.bytes);
     else if (code == EX_OK)
-        print_status(stats);
+        print_status(stats, control.mesh.front);
     json_decref(stats);
     siftmesh_result_free(&result);
     siftmesh_close(mesh);
@@ -227,7 +212,7 @@ static int scale(struct control *control, long target)
     struct siftmesh_result result = {0};
     struct proto_scaled scaled = {0};
     struct timespec now;
-    struct siftmesh *mesh = command_connect(control->front, &control->keys);
+    struct siftmesh *mesh = command_connect(&control->mesh);
 
     if (mesh == NULL)
         return EX_UNAVAILABLE;
@@ -259,10 +244,10 @@ int command_scale(int argc, char **argv)
     int code = parse(&control, argc, argv);
 
     if (code < 0) {
-        printf(
-            "Usage: siftmesh scale N [--for SECONDS] [--zmq URL | --runtime-dir DIR]\n"
-            "Run at most N extractor slots, for an hour unless --for says otherwise;\n"
-            "0 takes the number back. The monitor may still ask for fewer.\n" KEYS_HELP);
+        printf("Usage: siftmesh scale N [--for SECONDS] [OPTION...]\n"
+               "Run at most N extractor slots, for an hour unless --for says otherwise;\n"
+               "0 takes the number back. The monitor may still ask for "
+               "fewer.\n\n" COMMAND_MESH_HELP);
         return EX_OK;
     }
     if (code != 0)
@@ -285,9 +270,9 @@ int command_drain(int argc, char **argv)
 
     if (code < 0) {
         printf(
-            "Usage: siftmesh drain SLOT [--zmq URL | --runtime-dir DIR]\n"
+            "Usage: siftmesh drain SLOT [OPTION...]\n"
             "Let a slot finish the job in hand and be replaced by a new one; `siftmesh\n"
-            "status` shows the numbers.\n" KEYS_HELP);
+            "status` shows the numbers.\n\n" COMMAND_MESH_HELP);
         return EX_OK;
     }
     if (code != 0)
@@ -297,7 +282,7 @@ int command_drain(int argc, char **argv)
                 control.word ? control.word : "missing");
         return EX_USAGE;
     }
-    struct siftmesh *mesh = command_connect(control.front, &control.keys);
+    struct siftmesh *mesh = command_connect(&control.mesh);
     if (mesh == NULL)
         return EX_UNAVAILABLE;
     struct proto_drain body = {.slot = (uint64_t)slot};

@@ -19,6 +19,7 @@ import contextlib
 import hashlib
 import os
 import re
+import stat
 import struct
 import time
 
@@ -179,6 +180,27 @@ def _leaves_this_host(address):
     return not re.fullmatch(rf"(ipc|inproc)://.*|{loopback}", address)
 
 
+def check_front(front):
+    """PermissionError unless only this user or root can be behind an ipc address; the rule
+    is that of siftmesh_check_front() in client/siftmesh.h."""
+    if not front.startswith("ipc:///"):
+        return
+    folder = os.path.dirname(front[len("ipc://"):])
+    try:
+        link, seen = os.lstat(folder), os.stat(folder)
+    except FileNotFoundError:
+        return  # nothing is sent before there is a connection
+    parent = os.lstat(os.path.dirname(folder))
+    roots = parent.st_uid == 0 and stat.S_ISDIR(parent.st_mode) and not parent.st_mode & 0o022
+    for owner in (link.st_uid, seen.st_uid):
+        if owner not in (0, os.geteuid()) and not roots:
+            raise PermissionError(f"{folder} belongs to user {owner}, not to this one "
+                                  f"({os.geteuid()}), who would get the pictures")
+    if not stat.S_ISDIR(seen.st_mode) or seen.st_mode & 0o077:
+        raise PermissionError(f"{folder} has mode {stat.S_IMODE(seen.st_mode):04o}, must have "
+                              "0700: others could speak for the mesh")
+
+
 class Mesh:
     """A session with the broker at `front`. `curve_key` and `curve_server`: files with our
     keys and the broker's public one, required for a broker on another host.
@@ -201,6 +223,7 @@ class Mesh:
         self._socket.setsockopt(zmq.IMMEDIATE, 1)
         self._front = front or f"ipc://{folder}/front.sock"
         try:
+            check_front(self._front)
             self._secure(self._front, curve_key, curve_server)
             self._connect()
             self._await_session(time.monotonic() + timeout)
@@ -286,6 +309,7 @@ class Mesh:
             now = time.monotonic()
             waits = self._open and asked_in != self._sessions
             if waits and now >= not_before:
+                check_front(self._front)
                 request = self._new_id()
                 budget_ms = max(1, int((end - now) * 1000)) if verb == SUBMIT else 0
                 if self._send(verb, request, body, payload, budget_ms, cost_bytes, trace):
@@ -361,6 +385,7 @@ class Mesh:
             self._step(end)
             if not self._open and time.monotonic() >= end:
                 raise TimeoutError(f"no mesh answers at {self._front}")
+        check_front(self._front)
 
     def _keep_session(self):
         """HELLO while there is no session, PING while there is one; the seconds until the

@@ -6,6 +6,7 @@ while it waits for a photo that comes through a pipe.
 """
 
 import os
+import re
 import select
 import signal
 import socket
@@ -207,3 +208,73 @@ def test_a_connection_that_died_unseen_is_made_anew(mesh, tmp_path):
         for held in handles:
             held.close()
         relay.close()
+
+
+# ---- whom a client trusts --------------------------------------------------------------
+
+NOBODY = 65534
+
+
+def refused_by_python(folder):
+    with pytest.raises(PermissionError) as error:
+        siftmesh.Mesh(f"ipc://{folder}/front.sock", timeout=1)
+    return str(error.value)
+
+
+def refused_by_command(folder):
+    """By the C library, too, as the command asks it."""
+    done = subprocess.run([BIN / "siftmesh", "status", "--runtime-dir", folder],
+                          capture_output=True, text=True)
+    assert done.returncode == os.EX_UNAVAILABLE
+    return done.stderr
+
+
+@pytest.mark.parametrize("refused", [refused_by_python, refused_by_command])
+def test_a_folder_that_others_can_enter_is_refused(shared_mesh, refused):
+    os.chmod(shared_mesh.runtime, 0o755)
+    try:
+        said = refused(shared_mesh.runtime)
+        assert f"{shared_mesh.runtime} has mode 0755, must have 0700" in said
+    finally:
+        os.chmod(shared_mesh.runtime, 0o700)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root alone can give a folder away")
+@pytest.mark.parametrize("refused", [refused_by_python, refused_by_command])
+def test_a_folder_that_another_user_made_first_is_refused(tmp_path, refused):
+    tmp_path.chmod(0o1777)  # as /tmp, where anybody may make the default folder
+    folder = tmp_path / "siftmesh-0"
+    folder.mkdir(mode=0o700)
+    os.chown(folder, NOBODY, NOBODY)
+    said = refused(folder)
+    assert f"{folder} belongs to user {NOBODY}, not to this one (0)" in said
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root alone can give a folder away")
+def test_an_open_handle_sends_nothing_to_a_folder_that_was_given_away(mesh, tmp_path):
+    mesh.start(services=["broker"])
+    until(lambda: mesh.command("status", check=False).returncode == 0, "the broker is up")
+    with siftmesh.Mesh(f"ipc://{mesh.runtime}/front.sock") as client:
+        assert client.stats()["jobs"] == 0
+        os.chown(mesh.runtime, NOBODY, NOBODY)
+        try:
+            with pytest.raises(PermissionError):
+                client.stats()
+        finally:
+            os.chown(mesh.runtime, 0, 0)
+        assert client.stats()["jobs"] == 0
+
+
+def test_root_finds_the_folder_of_the_unit(shared_mesh, tmp_path):
+    """/run/siftmesh, of another user; in a namespace of its own, where that is allowed."""
+    script = (f"mount -t tmpfs -o mode=755 none /run && mkdir -m 700 /run/siftmesh && "
+              f"mount --bind {shared_mesh.runtime} /run/siftmesh && "
+              f"chown {NOBODY} /run/siftmesh && "
+              f"{BIN}/siftmesh status; code=$?; chown 0 /run/siftmesh; exit $code")
+    if os.geteuid() != 0 or subprocess.run(["unshare", "-m", "true"]).returncode:
+        pytest.skip("no namespace for mounts here")
+    environment = {"PATH": os.environ["PATH"], "XDG_RUNTIME_DIR": str(tmp_path)}
+    done = subprocess.run(["unshare", "-m", "sh", "-c", script], capture_output=True,
+                          text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert re.match(r"mesh +ipc:///run/siftmesh/front.sock\n", done.stdout)
