@@ -57,25 +57,6 @@ static bool is_high_only(const struct broker_core *core,
            service->running + service->aborting + kept >= service->target;
 }
 
-/* Highest first, but one dispatch in batch_share is the batch lane's while it waits. */
-static struct broker_core_job *choose_job(const struct broker_core *core,
-                                          struct broker_core_service *service,
-                                          bool high_only, uint64_t now_us)
-{
-    if (high_only)
-        return next_of(core, &service->lanes[PROTO_PRIORITY_HIGH], now_us);
-    struct broker_core_job *job =
-        next_of(core, &service->lanes[PROTO_PRIORITY_BATCH], now_us);
-    if (job != NULL && service->since_batch + 1 >= core->limits.batch_share)
-        return job;
-    for (int i = 0; i < PROTO_PRIORITIES; i++) {
-        job = next_of(core, &service->lanes[i], now_us);
-        if (job != NULL)
-            return job;
-    }
-    return NULL;
-}
-
 /* None is larger than the whole budget: that is refused on arrival. */
 static bool fits_memory(const struct broker_core *core, const struct broker_core_job *job)
 {
@@ -172,11 +153,12 @@ static void count_order(struct broker_core *core, const struct broker_core_lane 
         core->counters.jobs_newest_first++;
 }
 
-static bool dispatch_one(struct broker_core *core, struct broker_core_service *service,
-                         uint64_t now_us)
+/* Give out the next job of a lane, or end it where that is due. False when there is none,
+ * or it has to wait. */
+static bool give_next(struct broker_core *core, struct broker_core_service *service,
+                      unsigned priority, bool high_only, uint64_t now_us)
 {
-    bool high_only = is_high_only(core, service, now_us);
-    struct broker_core_job *job = choose_job(core, service, high_only, now_us);
+    struct broker_core_job *job = next_of(core, &service->lanes[priority], now_us);
     if (job == NULL)
         return false;
 
@@ -198,6 +180,29 @@ static bool dispatch_one(struct broker_core *core, struct broker_core_service *s
     broker_core_job_loosen(core, job, false, now_us);
     broker_core_job_send(core, job, (uint32_t)(worker - core->workers), now_us);
     return true;
+}
+
+/*
+ * Highest first, but one dispatch in batch_share is the batch lane's while it waits. A
+ * job may wait though a slot is free: for memory, or for a worker that holds so many
+ * bytes. Nothing of a lower lane overtakes it then; the higher lanes do, also when it is
+ * the batch lane's turn, which it has as soon as its job fits.
+ */
+static bool dispatch_one(struct broker_core *core, struct broker_core_service *service,
+                         uint64_t now_us)
+{
+    bool high_only = is_high_only(core, service, now_us);
+
+    if (!high_only && service->since_batch + 1 >= core->limits.batch_share &&
+        give_next(core, service, PROTO_PRIORITY_BATCH, false, now_us))
+        return true;
+    for (unsigned i = 0; i < PROTO_PRIORITIES; i++) {
+        if (give_next(core, service, i, high_only, now_us))
+            return true;
+        if (high_only || service->lanes[i].jobs > 0)
+            return false;
+    }
+    return false;
 }
 
 void broker_core_dispatch(struct broker_core *core, uint64_t now_us)

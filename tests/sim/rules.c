@@ -200,7 +200,22 @@ bool sim_rule_high_only(const struct sim_shadow *shadow, uint32_t service, uint6
                sim_rule_running(shadow, service) + sim_rule_aborting(shadow, service);
 }
 
-/* High before normal before batch, batch's share; then the lane's order. */
+bool sim_rule_could_go(const struct sim_shadow *shadow, const struct sim_record *record)
+{
+    bool below = sim_rule_running(shadow, record->service) +
+                     sim_rule_aborting(shadow, record->service) <
+                 sim_rule_target(shadow, record->service);
+
+    for (uint32_t i = 0; i < SIM_WORKERS; i++)
+        if (sim_rule_could_take(shadow, i, record) &&
+            (shadow->workers[i].slots_max == 0 ||
+             (below && sim_rule_fits(shadow, record))))
+            return true;
+    return false;
+}
+
+/* High before normal before batch, batch's share unless its job must wait; then the
+ * lane's order. */
 const struct sim_record *sim_rule_next(const struct sim_shadow *shadow, uint32_t service,
                                        bool high_only)
 {
@@ -208,7 +223,8 @@ const struct sim_record *sim_rule_next(const struct sim_shadow *shadow, uint32_t
         return next_in_lane(shadow, service, PROTO_PRIORITY_HIGH);
     const struct sim_record *batch = next_in_lane(shadow, service, PROTO_PRIORITY_BATCH);
 
-    if (batch != NULL && shadow->since_batch[service] + 1 >= shadow->limits.batch_share)
+    if (batch != NULL && shadow->since_batch[service] + 1 >= shadow->limits.batch_share &&
+        sim_rule_could_go(shadow, batch))
         return batch;
     for (uint32_t p = 0; p < PROTO_PRIORITY_BATCH; p++) {
         const struct sim_record *record = next_in_lane(shadow, service, p);

@@ -33,6 +33,8 @@ struct sim_ends sim_rule_ends(const struct sim_shadow *shadow, uint32_t service,
  */
 bool sim_rule_high_only(const struct sim_shadow *shadow, uint32_t service,
                         uint64_t at_us);
+/* Whether some worker may be given the request now. */
+bool sim_rule_could_go(const struct sim_shadow *shadow, const struct sim_record *record);
 /* Which request is to be sent next; NULL when none waits. */
 const struct sim_record *sim_rule_next(const struct sim_shadow *shadow, uint32_t service,
                                        bool high_only);

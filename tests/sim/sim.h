@@ -123,6 +123,7 @@ struct sim_shadow {
     uint64_t checks, finals, refusals, dispatches, second_attempts;
     uint64_t unretried, newest_first, late_refusals, costly;
     uint64_t restarts, resubmitted, given_up, frames_lost, kept_places;
+    uint64_t overtaken; /* requests sent in a batch job's turn, which had to wait */
     uint64_t by_status[PROTO_STATUS_COUNT];
 };
 
@@ -172,7 +173,7 @@ bool sim_verbose(void);
 struct sim_totals {
     uint64_t events, requests, finals, refusals, dispatches, second_attempts, checks;
     uint64_t unretried, quarantined, newest_first, late_refusals, costly;
-    uint64_t restarts, resubmitted, given_up, frames_lost, kept_places;
+    uint64_t restarts, resubmitted, given_up, frames_lost, kept_places, overtaken;
     uint64_t by_status[PROTO_STATUS_COUNT];
 };
 

@@ -456,6 +456,7 @@ static void add_up(const struct world *world, uint64_t events, struct sim_totals
     totals->given_up += shadow->given_up;
     totals->frames_lost += shadow->frames_lost;
     totals->kept_places += shadow->kept_places;
+    totals->overtaken += shadow->overtaken;
     totals->checks += shadow->checks;
     for (int i = 0; i < PROTO_STATUS_COUNT; i++)
         totals->by_status[i] += shadow->by_status[i];

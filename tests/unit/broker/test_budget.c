@@ -119,10 +119,58 @@ static void a_service_without_slots_needs_no_memory_budget(void **state)
     close_core(&f);
 }
 
+/* Always the batch lane's turn. */
+static void open_for_batch(struct fixture *f)
+{
+    prepare(f);
+    f->limits.memory_budget = 1000;
+    f->limits.batch_share = 1;
+    open_with_worker(f, 8);
+    ready(f, 0, 8, 8);
+}
+
+static void a_batch_job_that_does_not_fit_holds_up_its_own_lane_only(void **state)
+{
+    struct fixture f;
+    (void)state;
+    open_for_batch(&f);
+    assert_int_equal(submit_cost(&f, 1, NORMAL, 600), 0);
+    assert_int_equal(submit_cost(&f, 2, BATCH, 500), 0);
+    assert_int_equal(submit_cost(&f, 3, BATCH, 10), 0);
+    assert_int_equal(submit_cost(&f, 4, NORMAL, 300), 0);
+    assert_int_equal(submit_cost(&f, 5, HIGH, 100), 0);
+    assert_int_equal(count_of(&f, BROKER_CORE_JOB), 3);
+    assert_int_equal(mark_of(nth(&f, BROKER_CORE_JOB, 1)), 4);
+    assert_int_equal(mark_of(nth(&f, BROKER_CORE_JOB, 2)), 5);
+    done(&f, nth(&f, BROKER_CORE_JOB, 0));
+    assert_int_equal(mark_of(nth(&f, BROKER_CORE_JOB, 3)), 2);
+    assert_int_equal(mark_of(nth(&f, BROKER_CORE_JOB, 4)), 3);
+    close_core(&f);
+}
+
+static void what_does_not_fit_is_overtaken_by_no_lower_lane(void **state)
+{
+    struct fixture f;
+    (void)state;
+    open_for_batch(&f);
+    assert_int_equal(submit_cost(&f, 1, NORMAL, 600), 0);
+    assert_int_equal(submit_cost(&f, 2, NORMAL, 500), 0);
+    assert_int_equal(submit_cost(&f, 3, HIGH, 450), 0);
+    assert_int_equal(submit_cost(&f, 4, NORMAL, 10), 0);
+    assert_int_equal(count_of(&f, BROKER_CORE_JOB), 1);
+    done(&f, nth(&f, BROKER_CORE_JOB, 0));
+    assert_int_equal(mark_of(nth(&f, BROKER_CORE_JOB, 1)), 3);
+    assert_int_equal(mark_of(nth(&f, BROKER_CORE_JOB, 2)), 2);
+    assert_int_equal(mark_of(nth(&f, BROKER_CORE_JOB, 3)), 4);
+    close_core(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(jobs_at_slots_stay_inside_the_memory_budget),
+        cmocka_unit_test(a_batch_job_that_does_not_fit_holds_up_its_own_lane_only),
+        cmocka_unit_test(what_does_not_fit_is_overtaken_by_no_lower_lane),
         cmocka_unit_test(a_job_larger_than_the_budget_is_refused),
         cmocka_unit_test(without_a_budget_nothing_is_too_costly),
         cmocka_unit_test(an_aborted_job_keeps_its_memory_until_its_slot_is_accounted_for),
