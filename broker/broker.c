@@ -1,6 +1,7 @@
 #include "broker/broker.h"
 
 #include "broker/memory.h"
+#include "runtime/descriptors.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -297,6 +298,7 @@ static int start(struct service *service)
     broker->started_us = broker->now_us;
     uv_timer_init(service_loop(service), &broker->timer);
     broker->timer.data = broker;
+    descriptors_check(broker->options->clients_max + broker->options->workers_max);
     int err = make_tables(broker);
     if (err == 0)
         err = open_sockets(broker);

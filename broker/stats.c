@@ -3,6 +3,7 @@
  * `siftmesh status`; docs/OPERATIONS.md shows them.
  */
 #include "broker/broker.h"
+#include "runtime/descriptors.h"
 
 #include <string.h>
 
@@ -136,6 +137,17 @@ static void count_connections(struct broker_metrics *m, const struct endpoint *c
     }
 }
 
+static void note_refused(struct broker *broker)
+{
+    uint64_t refused = descriptors_refused();
+
+    if (refused > broker->metrics->connections_refused)
+        log_limited(LOG_WARNING, &broker->refused_quiet, broker_now_us(broker),
+                    "connections refused", "descriptors=all but the reserve refused=%llu",
+                    (unsigned long long)refused);
+    broker->metrics->connections_refused = refused;
+}
+
 static void update_metrics(struct broker *broker, const struct broker_core_view *view)
 {
     const struct broker_core_counters *c = broker_core_counters(broker->core);
@@ -155,6 +167,7 @@ static void update_metrics(struct broker *broker, const struct broker_core_view 
     m->messages_sent = front->sent + back->sent;
     m->messages_dropped = front->dropped + back->dropped;
     count_connections(m, all, 3);
+    note_refused(broker);
     m->clients = broker->clients.count;
     m->workers = broker->workers.count;
     m->requests_open = view->jobs;

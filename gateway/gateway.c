@@ -5,11 +5,11 @@
 
 #include "gateway/admin.h"
 #include "gateway/request.h"
+#include "runtime/descriptors.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 /* Deadlines are kept to this, while something with a deadline is open. */
@@ -18,8 +18,6 @@
 #define SLOW_TICK_MS 1000u
 /* Entries of the hot cache looked at a tick. */
 #define SWEEP_ENTRIES 64u
-/* Descriptors beside those of connections. */
-#define DESCRIPTORS_SPARE 64u
 
 static const struct option_spec option_specs[] = {
 #define OPTIONS_OF struct gateway_options
@@ -274,21 +272,6 @@ static void fill_limits(const struct gateway_options *options, struct http_limit
     limits->answer_timeout_ms = (uint32_t)options->answer_timeout_ms;
 }
 
-/* The usual soft limit of 1024 descriptors is below connections_max and what we need. */
-static void raise_descriptors(uint64_t connections)
-{
-    struct rlimit limit;
-    rlim_t wanted = connections + DESCRIPTORS_SPARE;
-
-    if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur >= wanted)
-        return;
-    limit.rlim_cur = wanted < limit.rlim_max ? wanted : limit.rlim_max;
-    if (setrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur < wanted)
-        log_event(LOG_WARNING, "too few descriptors for connections_max",
-                  "descriptors=%llu wanted=%llu", (unsigned long long)limit.rlim_cur,
-                  (unsigned long long)wanted);
-}
-
 static int check_trusted(const char *list)
 {
     char wrong[HTTP_TRUSTED_TEXT_BYTES];
@@ -311,7 +294,7 @@ static int open_http(struct gateway *gateway)
     uint16_t port;
 
     fill_limits(gateway->options, &limits);
-    raise_descriptors(gateway->options->connections_max);
+    descriptors_check(gateway->options->connections_max);
     int err = check_trusted(gateway->options->trusted_proxies);
     if (err < 0)
         return err;

@@ -1,6 +1,7 @@
 #include "runtime/service.h"
 
 #include "runtime/curve.h"
+#include "runtime/descriptors.h"
 #include "runtime/process.h"
 
 #include <errno.h>
@@ -537,6 +538,7 @@ static int prepare(struct service *service)
         metrics_value(service->spec->metrics, service->metrics, "restarts");
     if (restarts != NULL)
         *restarts = service->parent.restarts;
+    descriptors_raise();
     mallopt(M_ARENA_MAX, 2);
     mallopt(M_MMAP_THRESHOLD, MMAP_THRESHOLD_BYTES);
     mallopt(M_TRIM_THRESHOLD, TRIM_THRESHOLD_BYTES);

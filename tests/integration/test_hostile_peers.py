@@ -5,6 +5,7 @@ while, and the counter that is meant for it has moved.
 """
 
 import os
+import resource
 import socket
 import struct
 import sys
@@ -210,6 +211,30 @@ def test_many_connections_at_once_hold_up_nobody(attacked):
         attacked.load.goes_on()
         for s in held:
             s.close()
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_connections_beyond_the_descriptors_are_refused_and_hold_up_nobody(attacked, end):
+    """libzmq itself ends the process where accept() of an ipc socket says EMFILE."""
+    broker = attacked.processes["broker"].pid
+    before = resource.prlimit(broker, resource.RLIMIT_NOFILE)
+    in_use = len(os.listdir(f"/proc/{broker}/fd"))
+    with moves(attacked, "connections_refused", 50):
+        resource.prlimit(broker, resource.RLIMIT_NOFILE, (in_use + 100, before[1]))
+        try:
+            held = [connect(attacked, end) for _ in range(200)]
+            until(lambda: len(os.listdir(f"/proc/{broker}/fd")) > in_use + 50, "they are many")
+            attacked.load.goes_on()
+            for s in held:
+                s.close()
+        finally:
+            resource.prlimit(broker, resource.RLIMIT_NOFILE, before)
+
+
+def test_a_service_raises_its_limit_of_descriptors(attacked):
+    for process in attacked.processes.values():
+        soft, hard = resource.prlimit(process.pid, resource.RLIMIT_NOFILE)
+        assert soft == min(hard, 1 << 20), process.name
 
 
 # 8-byte lengths: of frames, of commands, with more to come, just above the bound.

@@ -89,8 +89,10 @@ PREFIXES = {
     "smcacher": ("cacher_",), "smstore": ("cacher_store_",), "smgateway": ("gateway_",), "smmonitor": ("monitor_",),
     "smclient": ("siftmesh_",), "smredis": ("redis_", "cacher_redis_"),
 }
-RUNTIME_MODULES = ("curve_", "drain_", "endpoint_", "handshake_", "hotcache_", "http_", "log_",
-                   "mesh_", "metrics_", "options_", "process_", "service_", "session_", "watch_")
+RUNTIME_MODULES = ("curve_", "descriptors_", "drain_", "endpoint_", "handshake_", "hotcache_",
+                   "http_", "log_", "mesh_", "metrics_", "options_", "process_", "service_",
+                   "session_", "watch_")
+REPLACED = {"accept4"}  # functions of the C library; runtime/descriptors.h says why
 
 
 @pytest.mark.parametrize("library", sorted(PREFIXES))
@@ -101,5 +103,5 @@ def test_external_names_begin_with_their_folder(root, library):
                          capture_output=True, text=True, check=True).stdout
     names = re.findall(r"^(\w+) [A-TV-Z] ", out, re.M)
     prefixes = PREFIXES[library] or RUNTIME_MODULES
-    wrong = [name for name in names if not name.startswith(prefixes)]
+    wrong = [name for name in names if not name.startswith(prefixes) and name not in REPLACED]
     assert names and not wrong, wrong
