@@ -114,7 +114,7 @@ static bool is_draining(struct gateway_request *request)
 {
     static const struct gateway_refusal why = {.status = PROTO_STATUS_DRAINING};
 
-    if (!service_draining(request->gateway->service))
+    if (!gateway_is_leaving(request->gateway))
         return false;
     gateway_request_refuse(request, &why, "the gateway is shutting down");
     return true;

@@ -8,6 +8,7 @@
 #include "runtime/descriptors.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -45,6 +46,11 @@ bool gateway_is_ready(const struct gateway *gateway)
     /* While requests wait for the broker's successor they are welcome here. */
     return (away_us == 0 || away_us < gateway->options->mesh_wait_ms * 1000) &&
            !service_draining(gateway->service);
+}
+
+bool gateway_is_leaving(const struct gateway *gateway)
+{
+    return service_draining(gateway->service) && !gateway->is_lame_duck;
 }
 
 /* ---- metrics -------------------------------------------------------------------- */
@@ -128,6 +134,8 @@ static uint64_t wanted_tick_ms(const struct gateway *gateway)
     const struct gateway_flight_counters *flights =
         gateway_flights_counters(gateway->flights);
 
+    if (gateway->lame_until_us > 0)
+        return TICK_MS;
     if (flights->open > 0 || flights->cache_down > 0 || flights->leases_owed > 0 ||
         gateway_mesh_credit(gateway->mesh, PROTO_PRIORITY_HIGH).jobs > 0)
         return TICK_MS;
@@ -135,6 +143,7 @@ static uint64_t wanted_tick_ms(const struct gateway *gateway)
 }
 
 static void on_tick(uv_timer_t *timer);
+static void drain_http(struct gateway *gateway, bool hurry);
 
 static void set_tick(struct gateway *gateway, uint64_t ms)
 {
@@ -156,6 +165,8 @@ static void on_tick(uv_timer_t *timer)
     gateway_mesh_sweep(gateway->mesh, now_us);
     gateway_flights_sweep(gateway->flights, now_us);
     hotcache_sweep(gateway->hot, now_us, SWEEP_ENTRIES);
+    if (gateway->lame_until_us > 0 && now_us >= gateway->lame_until_us)
+        drain_http(gateway, false);
     set_tick(gateway, wanted_tick_ms(gateway));
 }
 
@@ -420,11 +431,27 @@ static void on_drained(void *arg)
     service_stop(((struct gateway *)arg)->service, 0);
 }
 
+static void drain_http(struct gateway *gateway, bool hurry)
+{
+    gateway->lame_until_us = 0;
+    http_server_drain(gateway->server, hurry, on_drained, gateway);
+}
+
+/* A proxy sends requests until it has seen that we are not ready. Who sits at a terminal
+ * has no proxy, and is not to wait. */
 static void drain(struct service *service, bool hurry)
 {
     struct gateway *gateway = service_data(service);
+    uint64_t lame_us = gateway->options->lame_duck_ms * 1000;
 
-    http_server_drain(gateway->server, hurry, on_drained, gateway);
+    if (hurry || lame_us == 0 || service_signal(service) != SIGTERM) {
+        drain_http(gateway, hurry);
+        return;
+    }
+    gateway->is_lame_duck = true;
+    gateway->lame_until_us = service_now_us(service) + lame_us;
+    http_server_leave(gateway->server);
+    gateway_wake(gateway);
 }
 
 static void on_tick_closed(uv_handle_t *handle)

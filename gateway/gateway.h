@@ -80,6 +80,8 @@ struct gateway {
     uv_timer_t tick;
     uint64_t tick_ms; /* its interval now; 0: it does not run */
     bool has_tick;
+    bool is_lame_duck;          /* asked to end, but whoever comes is served */
+    uint64_t lame_until_us;     /* goes on accepting until then; 0: it does not */
     struct log_limit malformed; /* lines about requests that never came to be */
     uint8_t id_prefix[8];
     uint64_t ids;
@@ -95,5 +97,8 @@ void gateway_wake(struct gateway *gateway);
 void gateway_refresh_metrics(struct gateway *gateway);
 /* Requests can be served: the session is up and nobody asked us to end. */
 bool gateway_is_ready(const struct gateway *gateway);
+/* Requests are refused, since we end. Not after a lame duck's time: who comes then had
+ * connected before it was over. */
+bool gateway_is_leaving(const struct gateway *gateway);
 
 #endif

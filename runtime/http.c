@@ -8,6 +8,8 @@
 #include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 void http_limits_init(struct http_limits *limits)
 {
@@ -117,17 +119,25 @@ static void admit(struct http_server *server, struct http_connection *conn)
 
 static void on_sweep(uv_timer_t *timer);
 
+/* NULL: out of memory. */
+static struct http_connection *begin_connection(struct http_server *server)
+{
+    struct http_connection *conn = http_conn_new(server);
+
+    if (conn != NULL && !uv_is_active((uv_handle_t *)&server->sweep))
+        uv_timer_start(&server->sweep, on_sweep, HTTP_SWEEP_MS, HTTP_SWEEP_MS);
+    return conn;
+}
+
 static void on_connection(uv_stream_t *listener, int status)
 {
     struct http_server *server = listener->data;
 
     if (status < 0)
         return; /* out of descriptors: libuv has closed it and tries the next one */
-    struct http_connection *conn = http_conn_new(server);
+    struct http_connection *conn = begin_connection(server);
     if (conn == NULL)
         return;
-    if (!uv_is_active((uv_handle_t *)&server->sweep))
-        uv_timer_start(&server->sweep, on_sweep, HTTP_SWEEP_MS, HTTP_SWEEP_MS);
     if (uv_accept(listener, (uv_stream_t *)&conn->tcp) < 0)
         http_conn_close(conn);
     else
@@ -303,16 +313,44 @@ const struct http_counters *http_server_counters(const struct http_server *serve
     return &server->counters;
 }
 
+void http_server_leave(struct http_server *server)
+{
+    server->leaving = true;
+}
+
+/* Closing a listener resets the clients that the kernel has accepted and we have not. */
+static void accept_waiting(struct http_server *server)
+{
+    uv_os_fd_t fd;
+
+    if (uv_fileno((const uv_handle_t *)&server->listener, &fd) < 0)
+        return;
+    for (int i = 0; i < HTTP_BACKLOG; i++) {
+        int peer = accept4(fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        struct http_connection *conn = peer < 0 ? NULL : begin_connection(server);
+        if (conn == NULL || uv_tcp_open(&conn->tcp, peer) < 0) {
+            if (conn != NULL)
+                http_conn_close(conn);
+            if (peer >= 0)
+                close(peer);
+            return;
+        }
+        admit(server, conn);
+    }
+}
+
 void http_server_drain(struct http_server *server, bool hurry, void (*done)(void *arg),
                        void *arg)
 {
-    server->draining = true;
     server->drained = done;
     server->drained_arg = arg;
+    if (!server->draining && !hurry)
+        accept_waiting(server);
+    server->draining = true;
     close_handle((uv_handle_t *)&server->listener);
     for (struct http_connection *conn = server->connections; conn != NULL;
          conn = conn->next)
-        if (hurry || http_conn_is_idle(conn))
+        if (hurry || (http_conn_is_idle(conn) && !conn->fresh))
             http_conn_close(conn);
     if (server->connections == NULL)
         uv_idle_start(&server->soon, on_soon);

@@ -136,10 +136,14 @@ int http_server_open(uv_loop_t *loop, const char *host, uint16_t port,
 uint16_t http_server_port(const struct http_server *server);
 const struct http_counters *http_server_counters(const struct http_server *server);
 
+/* From now on each answer ends its connection; the server goes on accepting. Before a
+ * drain, so that clients which keep connections are gone when it comes. */
+void http_server_leave(struct http_server *server);
 /*
- * Stop accepting, close idle connections, answer the rest with Connection: close. `done`
- * is called, from the loop, when no connection is left; the server is then still to be
- * closed. Calling it again with `hurry` closes what is left at once.
+ * Stop accepting, close idle connections, answer the rest with Connection: close. Who had
+ * connected but asked nothing yet may still do so for a moment. `done` is called, from
+ * the loop, when no connection is left; the server is then still to be closed. Calling it
+ * again with `hurry` closes what is left at once.
  */
 void http_server_drain(struct http_server *server, bool hurry, void (*done)(void *arg),
                        void *arg);

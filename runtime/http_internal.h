@@ -37,6 +37,9 @@
 /* How often deadlines are looked at. One timer for all connections: 1000 of them cost
  * less to walk ten times a second than a timer each to move at every read. */
 #define HTTP_SWEEP_MS 100u
+/* A client that had just connected when the server began to drain has this time to begin
+ * its request. */
+#define HTTP_LATE_MS 250u
 /* Connections over a bound that are told so, with a lingering close, at once; they take
  * no place of the others'. */
 #define HTTP_REFUSED_MAX 64u
@@ -284,6 +287,7 @@ struct http_server {
     uv_idle_t soon; /* runs while the ready list is not empty */
     unsigned handles;
     bool closing, draining;
+    bool leaving; /* answers end their connections */
     uint16_t port;
     struct http_limits limits;
     struct http_callbacks callbacks;

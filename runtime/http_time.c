@@ -42,6 +42,8 @@ static uint64_t allowance_ms(const struct http_connection *conn)
     case HTTP_STATE_PROXY:
         return limits->head_timeout_ms;
     case HTTP_STATE_HEAD:
+        if (conn->server->draining && !conn->begun)
+            return HTTP_LATE_MS;
         return conn->begun || conn->fresh ? limits->head_timeout_ms
                                           : limits->idle_timeout_ms;
     case HTTP_STATE_BODY:

@@ -288,7 +288,8 @@ void http_write_answer(struct http_connection *conn, int status, const char *hea
     answer->count = count;
     answer->sent = false;
     answer->close = !conn->head.keep_alive || !conn->request.complete ||
-                    (conn->eof && conn->kept_size == 0) || conn->server->draining;
+                    (conn->eof && conn->kept_size == 0) || conn->server->draining ||
+                    conn->server->leaving;
     if (build(conn, status, headers, body_bytes, copy, sends_body ? copy_size : 0) < 0)
         http_conn_close(conn);
     else

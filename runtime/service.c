@@ -42,6 +42,7 @@ struct service {
     char instance[128];
     char *endpoints[3];
     bool draining, hurried;
+    int signal; /* that began the drain */
     int err;
 };
 
@@ -129,6 +130,11 @@ void service_random(void *bytes, size_t size)
 bool service_draining(const struct service *service)
 {
     return service->draining;
+}
+
+int service_signal(const struct service *service)
+{
+    return service->signal;
 }
 
 void service_stop(struct service *service, int err)
@@ -280,6 +286,7 @@ static void on_signal(uv_signal_t *handle, int number)
 
     if (!service->draining) {
         service->draining = true;
+        service->signal = number;
         log_event(LOG_NOTICE, "draining", "signal=%s", strsignal(number));
         service_notify("STOPPING=1\n");
         uv_timer_start(&service->hurry, begin_hurry, drain_ms(service), 0);

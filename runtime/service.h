@@ -80,6 +80,8 @@ void service_random(void *bytes, size_t size);          /* getrandom(2) */
 void service_ready(struct service *service, const char *what, ...)
     __attribute__((format(printf, 2, 3)));
 bool service_draining(const struct service *service);
+/* The first signal that asked for the end, SIGTERM or SIGINT; 0: none came. */
+int service_signal(const struct service *service);
 
 /* Leave the loop soon; `err` 0, or the -errno that the process ends for. */
 void service_stop(struct service *service, int err);

@@ -25,6 +25,10 @@ http {{
 """
 
 
+NGINX_SERVER = "    server 127.0.0.1:8080 max_fails=1 fail_timeout=2s;"
+HAPROXY_SERVER = "server gateway1 127.0.0.1:8080"
+
+
 def find(name):
     path = os.environ["PATH"] + os.pathsep + "/usr/sbin"
     return shutil.which(name, path=path)
@@ -42,7 +46,7 @@ def substituted(name, changes):
 class Proxy:
     """Listens with TLS on .port. .log() is what it says of each request."""
 
-    def __init__(self, kind, folder, gateway_port):
+    def __init__(self, kind, folder, *gateway_ports):
         self.kind, self.folder, self.port = kind, folder, free_port()
         self.access = folder / "access.log"
         subprocess.run(
@@ -51,7 +55,7 @@ class Proxy:
              folder / "cert.pem"], check=True, capture_output=True)
         (folder / "both.pem").write_bytes(
             (folder / "cert.pem").read_bytes() + (folder / "key.pem").read_bytes())
-        arguments = self._nginx(gateway_port) if kind == "nginx" else self._haproxy(gateway_port)
+        arguments = (self._nginx if kind == "nginx" else self._haproxy)(gateway_ports)
         self.out = open(folder / "out.log", "wb")
         stdout = open(self.access, "wb") if kind == "haproxy" else self.out
         self.process = subprocess.Popen(arguments, stdout=stdout, stderr=self.out,
@@ -59,9 +63,10 @@ class Proxy:
         if stdout is not self.out:
             stdout.close()
 
-    def _nginx(self, gateway_port):
+    def _nginx(self, gateway_ports):
         (self.folder / "site.conf").write_text(substituted("nginx.conf", {
-            "server 127.0.0.1:8080;": f"server 127.0.0.1:{gateway_port};",
+            NGINX_SERVER: "\n".join(NGINX_SERVER.replace("8080", str(port))
+                                    for port in gateway_ports),
             "listen 443 ": f"listen 127.0.0.1:{self.port} ",
             "/etc/ssl/features.pem": str(self.folder / "cert.pem"),
             "/etc/ssl/private/features.key": str(self.folder / "key.pem"),
@@ -70,9 +75,10 @@ class Proxy:
         (self.folder / "nginx.conf").write_text(NGINX.format(folder=self.folder, user=user))
         return [find("nginx"), "-p", str(self.folder), "-c", str(self.folder / "nginx.conf")]
 
-    def _haproxy(self, gateway_port):
+    def _haproxy(self, gateway_ports):
         (self.folder / "haproxy.cfg").write_text(substituted("haproxy.cfg", {
-            "127.0.0.1:8080": f"127.0.0.1:{gateway_port}",
+            HAPROXY_SERVER: "\n    ".join(f"server gateway{port} 127.0.0.1:{port}"
+                                          for port in gateway_ports),
             "bind :443": f"bind 127.0.0.1:{self.port}",
             "/etc/ssl/features.pem": str(self.folder / "both.pem")}))
         return [find("haproxy"), "-db", "-f", str(self.folder / "haproxy.cfg")]

@@ -320,3 +320,18 @@ def test_http_2_clients_are_served(behind):
             capture_output=True, check=True)
         assert done.stdout == b"2 200"
     assert set(ids) <= set(check_counts(mesh, proxy))
+
+
+def test_what_is_for_operators_is_not_passed_on(behind):
+    mesh, proxy = behind
+    sent = []
+    for method, path, status in (("GET", "/metrics", 404), ("GET", "/v1/status", 404),
+                                 ("GET", "/v1/status?x=1", 404),
+                                 ("DELETE", "/v1/features/" + "0" * 64, 405)):
+        sent.append(new_id(mesh))
+        request = get(sent[-1], path).replace(b"GET", method.encode(), 1)
+        with Raw(proxy.port, tls=proxy.tls) as raw:
+            assert raw.send(request).answer()[0] == status, path
+    with Raw(proxy.port, tls=proxy.tls) as raw:
+        assert raw.send(get(new_id(mesh), "/version")).answer()[0] == 200
+    assert not set(sent) & set(check_counts(mesh, proxy))
