@@ -202,15 +202,17 @@ static void on_started(struct extractor_slot *slot, void *arg)
     extractor_jobs_on_started(slot, ((struct extractor *)arg)->jobs);
 }
 
-static void on_answer(struct extractor_slot *slot, void *job,
+static bool on_answer(struct extractor_slot *slot, void *job,
                       const struct extractor_slotwire *answer, int fd, void *arg)
 {
-    extractor_jobs_on_answer(slot, job, answer, fd, ((struct extractor *)arg)->jobs);
+    return extractor_jobs_on_answer(slot, job, answer, fd,
+                                    ((struct extractor *)arg)->jobs);
 }
 
-static void on_lost(struct extractor_slot *slot, void *job, const char *how, void *arg)
+static void on_lost(struct extractor_slot *slot, void *job,
+                    const struct extractor_ending *ending, void *arg)
 {
-    extractor_jobs_on_lost(slot, job, how, ((struct extractor *)arg)->jobs);
+    extractor_jobs_on_lost(slot, job, ending, ((struct extractor *)arg)->jobs);
 }
 
 static bool is_hurried(const struct extractor *extractor)

@@ -1,5 +1,9 @@
 #include "extractor/jobs_internal.h"
 
+#include "proto/mask.h"
+#include "proto/picture.h"
+#include "proto/result.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,6 +11,9 @@
 /* Addresses of a slot that are not its picture's: program, libraries, stack, the
  * picture's file, the result. */
 #define SLOT_BASE_BYTES (192ull << 20)
+
+/* Room for the result of bytes that are no picture: a slot has only an error for them. */
+#define NO_RESULT_BYTES 4096u
 
 static uint64_t now_of(const struct extractor_jobs *jobs)
 {
@@ -81,6 +88,52 @@ static uint64_t memory_max(const struct extractor_options *options)
     return bytes > 2 * SLOT_BASE_BYTES ? bytes - SLOT_BASE_BYTES : bytes;
 }
 
+/* How large its result can be, by the head of the file: the slot is not asked. */
+static void job_measure(struct extractor_task *job)
+{
+    size_t picture_bytes = job->work.image_bytes, mask_bytes = 0;
+    struct proto_picture picture;
+    uint64_t most;
+
+    (void)proto_mask_split(job->work.image, job->work.image_bytes, &picture_bytes,
+                           &mask_bytes);
+    job->result_bytes_max = NO_RESULT_BYTES;
+    if (proto_picture_probe(job->work.image, picture_bytes, &picture) < 0)
+        return;
+    job->width_px = picture.width_px;
+    job->height_px = picture.height_px;
+    most = proto_result_bytes_max(job->work.kind, &job->work.params, picture.width_px,
+                                  picture.height_px);
+    job->result_bytes_max =
+        most < EXTRACTOR_PAYLOAD_BYTES_MAX ? most : EXTRACTOR_PAYLOAD_BYTES_MAX;
+}
+
+/* ---- second attempts ---- */
+
+void extractor_jobs_remember(struct extractor_jobs *jobs,
+                             const struct extractor_task *job)
+{
+    if (job->slot == NULL || job->envelope.attempt != 1)
+        return;
+    jobs->firsts[jobs->firsts_next] =
+        (struct extractor_first){job->envelope.request, job->slot->process.pid};
+    jobs->firsts_next = (jobs->firsts_next + 1) % EXTRACTOR_FIRSTS_MAX;
+}
+
+/* The process that had the first attempt, or 0. It may have ended, and then it is no slot
+ * any more. */
+static pid_t first_pid(const struct extractor_jobs *jobs,
+                       const struct proto_envelope *envelope)
+{
+    if (envelope->attempt < 2)
+        return 0;
+    for (unsigned i = 0; i < EXTRACTOR_FIRSTS_MAX; i++)
+        if (memcmp(&jobs->firsts[i].request, &envelope->request,
+                   sizeof envelope->request) == 0)
+            return jobs->firsts[i].pid;
+    return 0;
+}
+
 static void job_fill(struct extractor_jobs *jobs, struct extractor_task *job,
                      const struct extractor_job *work, struct mesh_msg *msg)
 {
@@ -91,6 +144,8 @@ static void job_fill(struct extractor_jobs *jobs, struct extractor_task *job,
         .used = true, .envelope = msg->envelope, .work = *work, .received_us = now_us};
     mesh_payload_take(msg, &job->image);
     job->work.image = zmq_msg_data(&job->image);
+    job->avoid = first_pid(jobs, &msg->envelope);
+    job_measure(job);
     job->work.pixels_max = options->pixels_max;
     job->work.memory_max = memory_max(options);
     job->has_budget = budget_ms != 0 && budget_ms <= options->job_timeout_ms;
@@ -195,10 +250,13 @@ static struct extractor_task *oldest_held(struct extractor_jobs *jobs)
 static bool job_give(struct extractor *extractor, struct extractor_task *job,
                      struct extractor_slot *slot)
 {
-    int err = extractor_slots_give(slot, &job->work, job);
+    job->given_us = service_now_us(extractor->service);
+    int err = extractor_slots_give(slot, &job->work, job->result_bytes_max, job);
 
     if (err == 0) {
         job->slot = slot;
+        if (extractor_process_cpu(&slot->process, &job->cpu_us) < 0)
+            job->cpu_us = UINT64_MAX; /* then it is never taken for having computed */
         job->progress = atomic_load(&slot->process.page->control.progress);
         zmq_msg_close(&job->image);
         zmq_msg_init(&job->image);
@@ -206,10 +264,25 @@ static bool job_give(struct extractor *extractor, struct extractor_task *job,
     } else if (slot->state == EXTRACTOR_SLOT_IDLE) { /* it is not the slot's fault */
         log_event(LOG_ERROR, "job not given", "slot=%u error=\"%s\"", slot->number,
                   strerror(-err));
-        extractor_task_fail(extractor, job, PROTO_STATUS_INTERNAL,
-                            "No memory for the picture.");
+        extractor_task_fail(extractor, job, PROTO_STATUS_UNAVAILABLE,
+                            "The host is short of memory or descriptors.");
     }
     return err == 0;
+}
+
+/* Where no slot is idle but the one that the job is not to come to, that one is replaced,
+ * and the job waits for the new process. */
+static struct extractor_slot *slot_for(struct extractor_slots *slots,
+                                       const struct extractor_task *job)
+{
+    struct extractor_slot *slot = extractor_slots_idle(slots, job->avoid);
+
+    if (slot == NULL && job->avoid != 0) {
+        struct extractor_slot *avoided = extractor_slots_idle(slots, 0);
+        if (avoided != NULL)
+            extractor_slots_replace(avoided);
+    }
+    return slot;
 }
 
 void extractor_jobs_dispatch(struct extractor_jobs *jobs)
@@ -218,11 +291,24 @@ void extractor_jobs_dispatch(struct extractor_jobs *jobs)
     struct extractor_task *job;
 
     while ((job = oldest_held(jobs)) != NULL &&
-           (slot = extractor_slots_idle(jobs->extractor->slots)) != NULL)
+           (slot = slot_for(jobs->extractor->slots, job)) != NULL)
         job_give(jobs->extractor, job, slot);
 }
 
 /* ---- time ---- */
+
+/* VLFeat smooths a whole octave, for seconds where that is large, and cannot be asked how
+ * far it is. So its jobs move while their slot has the CPU; one that spins for ever is
+ * left to the job's time. Our own kernels count their steps. */
+static bool job_moves(const struct extractor_task *job, uint32_t progress,
+                      uint64_t now_us)
+{
+    if (progress != job->progress)
+        return true;
+    return job->work.kind == PROTO_KIND_FEATURES &&
+           job->work.params.sift == PROTO_SIFT_VLFEAT &&
+           extractor_task_computed(job, job->progress_cpu_us, job->progress_us, now_us);
+}
 
 static void job_progress(struct extractor *extractor, struct extractor_task *job,
                          uint64_t now_us)
@@ -234,11 +320,13 @@ static void job_progress(struct extractor *extractor, struct extractor_task *job
                                       .request = job->envelope.request,
                                       .trace = job->envelope.trace};
 
-    if (!job->started || job->fate != EXTRACTOR_FATE_NONE || progress == job->progress ||
-        now_us - job->progress_us < EXTRACTOR_PROGRESS_US)
+    if (!job->started || job->fate != EXTRACTOR_FATE_NONE ||
+        now_us - job->progress_us < EXTRACTOR_PROGRESS_US ||
+        !job_moves(job, progress, now_us))
         return;
     job->progress = progress;
     job->progress_us = now_us;
+    (void)extractor_process_cpu(&job->slot->process, &job->progress_cpu_us);
     extractor_send(extractor, &envelope, NULL, NULL);
 }
 

@@ -5,7 +5,8 @@
  * most EXTRACTOR_HELD_MAX of them and EXTRACTOR_HELD_US long; then it is refused, to be
  * given to somebody else. In a slot it is watched: PROGRESS while the slot's counter
  * moves, and stopped when its time is over, when the broker takes it back, or when the
- * broker forgot it. One function ends a job.
+ * broker forgot it. A second attempt never comes to the process that had the first one.
+ * One function ends a job.
  */
 #ifndef EXTRACTOR_JOBS_H
 #define EXTRACTOR_JOBS_H
@@ -44,10 +45,10 @@ void extractor_jobs_tick(struct extractor_jobs *jobs);
 
 /* From slots.h; `arg` is the struct extractor_jobs, `job` its own. */
 void extractor_jobs_on_started(struct extractor_slot *slot, void *arg);
-void extractor_jobs_on_answer(struct extractor_slot *slot, void *job,
+bool extractor_jobs_on_answer(struct extractor_slot *slot, void *job,
                               const struct extractor_slotwire *answer, int fd, void *arg);
-void extractor_jobs_on_lost(struct extractor_slot *slot, void *job, const char *how,
-                            void *arg);
+void extractor_jobs_on_lost(struct extractor_slot *slot, void *job,
+                            const struct extractor_ending *ending, void *arg);
 
 struct extractor_jobs_count {
     unsigned held, running;

@@ -157,8 +157,8 @@ void extractor_process_kill(const struct extractor_process *process)
     (void)pidfd_send_signal(process->pidfd, SIGKILL, NULL, 0);
 }
 
-int extractor_process_reap(const struct extractor_process *process, bool wait, char *how,
-                           size_t how_bytes)
+int extractor_process_reap(const struct extractor_process *process, bool wait,
+                           struct extractor_ending *out)
 {
     siginfo_t info = {0};
     struct pollfd end = {.fd = process->pidfd, .events = POLLIN};
@@ -176,11 +176,12 @@ int extractor_process_reap(const struct extractor_process *process, bool wait, c
         return -errno;
     if (info.si_pid == 0)
         return -EAGAIN;
-    if (info.si_code == CLD_EXITED)
-        snprintf(how, how_bytes, "exit %d", info.si_status);
+    out->signal = info.si_code == CLD_EXITED ? 0 : info.si_status;
+    if (out->signal == 0)
+        snprintf(out->how, sizeof out->how, "exit %d", info.si_status);
     else
-        snprintf(how, how_bytes, "signal %d (%s)", info.si_status,
-                 strsignal(info.si_status));
+        snprintf(out->how, sizeof out->how, "signal %d (%s)", out->signal,
+                 strsignal(out->signal));
     return 0;
 }
 
@@ -203,9 +204,8 @@ static uint64_t line_kib(const char *text, const char *name)
     return line == NULL ? 0 : strtoull(line + strlen(name), NULL, 10);
 }
 
-int extractor_process_limit_cpu(const struct extractor_process *process, uint64_t seconds)
+int extractor_process_cpu(const struct extractor_process *process, uint64_t *used_us)
 {
-    struct rlimit bound = {.rlim_max = RLIM_INFINITY};
     struct timespec used;
     clockid_t clock;
     int err = clock_getcpuclockid(process->pid, &clock);
@@ -214,8 +214,20 @@ int extractor_process_limit_cpu(const struct extractor_process *process, uint64_
         return -err;
     if (clock_gettime(clock, &used) < 0)
         return -errno;
+    *used_us = (uint64_t)used.tv_sec * 1000000 + (uint64_t)used.tv_nsec / 1000;
+    return 0;
+}
+
+int extractor_process_limit_cpu(const struct extractor_process *process, uint64_t seconds)
+{
+    struct rlimit bound = {.rlim_max = RLIM_INFINITY};
+    uint64_t used_us;
+    int err = extractor_process_cpu(process, &used_us);
+
+    if (err < 0)
+        return err;
     /* The kernel counts whole seconds: what is left of this one is given. */
-    bound.rlim_cur = (uint64_t)used.tv_sec + 1 + seconds;
+    bound.rlim_cur = used_us / 1000000 + 1 + seconds;
     return prlimit(process->pid, RLIMIT_CPU, &bound, NULL) < 0 ? -errno : 0;
 }
 

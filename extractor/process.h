@@ -36,12 +36,16 @@ int extractor_process_start(const char *program, unsigned number,
 /* SIGKILL. Does nothing to a process that has ended. */
 void extractor_process_kill(const struct extractor_process *process);
 
-/*
- * Collect a process that has ended; with `wait`, wait for it to end. 0 with `how`, a text
- * like "exit 0" or "signal 9 (Killed)"; -EAGAIN while it runs (without `wait`).
- */
-int extractor_process_reap(const struct extractor_process *process, bool wait, char *how,
-                           size_t how_bytes);
+/* How a process ended. */
+struct extractor_ending {
+    int signal;   /* 0: it exited */
+    char how[64]; /* "exit 0", "signal 9 (Killed)" */
+};
+
+/* Collect a process that has ended; with `wait`, wait for it to end. 0 with `out` filled;
+ * -EAGAIN while it runs (without `wait`). */
+int extractor_process_reap(const struct extractor_process *process, bool wait,
+                           struct extractor_ending *out);
 
 /* Close and unmap; signals nobody. Accepts zeroed and already freed. */
 void extractor_process_free(struct extractor_process *process);
@@ -52,6 +56,9 @@ void extractor_process_free(struct extractor_process *process);
  */
 int extractor_process_limit_cpu(const struct extractor_process *process,
                                 uint64_t seconds);
+
+/* CPU time that a living process has used. 0, or -errno. */
+int extractor_process_cpu(const struct extractor_process *process, uint64_t *used_us);
 
 /* VmRSS, VmHWM and RssAnon of a living process. 0, or -errno. */
 int extractor_process_memory(const struct extractor_process *process,

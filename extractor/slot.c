@@ -92,63 +92,62 @@ static void slot_stage(struct slot *slot, enum extractor_slot_stage stage)
 }
 
 static int slot_say(struct slot *slot, struct extractor_slotwire *message,
-                    enum extractor_slotwire_kind kind, int fd)
+                    enum extractor_slotwire_kind kind)
 {
     message->kind = kind;
-    return extractor_slotwire_send(slot->sock, message, fd);
+    return extractor_slotwire_send(slot->sock, message, NULL);
 }
 
 static void slot_oserror(struct extractor_error *error, const char *what, int err)
 {
-    *error = (struct extractor_error){.status = PROTO_STATUS_INTERNAL};
+    *error = (struct extractor_error){.status = PROTO_STATUS_UNAVAILABLE};
     snprintf(error->detail, sizeof error->detail, "%s: %s.", what, strerror(-err));
 }
 
-/* The result as a payload beside DONE; where there is no memory for it, ERROR. */
-static int slot_answer(struct slot *slot, struct extractor_slotwire *answer)
+/* The result in its room, then DONE; where there is no memory for it, ERROR. */
+static int slot_answer(struct slot *slot, struct extractor_slotwire *answer, int room)
 {
     slot_stage(slot, EXTRACTOR_STAGE_ANSWERING);
-    int fd = extractor_payload_make(answer->result.bytes, answer->result.size);
-    if (fd < 0) {
-        slot_oserror(&answer->error, "No memory for the result", fd);
-        return slot_say(slot, answer, EXTRACTOR_SLOT_ERROR, -1);
+    int err = extractor_payload_fill(room, answer->result.bytes, answer->result.size);
+    if (err < 0) {
+        slot_oserror(&answer->error, "No memory for the result", err);
+        return slot_say(slot, answer, EXTRACTOR_SLOT_ERROR);
     }
-    int err = slot_say(slot, answer, EXTRACTOR_SLOT_DONE, fd);
-    close(fd);
-    return err;
+    return slot_say(slot, answer, EXTRACTOR_SLOT_DONE);
 }
 
 static int slot_compute(struct slot *slot, const struct extractor_job *job,
-                        struct extractor_slotwire *answer)
+                        struct extractor_slotwire *answer, int room)
 {
     if (extractor_pipeline_run(job, &slot->page->control, &answer->result,
                                &answer->error) < 0)
-        return slot_say(slot, answer, EXTRACTOR_SLOT_ERROR, -1);
+        return slot_say(slot, answer, EXTRACTOR_SLOT_ERROR);
 
-    int err = slot_answer(slot, answer);
+    int err = slot_answer(slot, answer, room);
     extractor_result_free(&answer->result);
     return err;
 }
 
-static int slot_job(struct slot *slot, struct extractor_job *job, uint64_t serial, int fd)
+static int slot_job(struct slot *slot, struct extractor_job *job, uint64_t serial,
+                    const int fds[EXTRACTOR_FDS])
 {
     struct extractor_slotwire answer = {.serial = serial};
     void *image;
 
     slot->dirty = true;
     slot_stage(slot, EXTRACTOR_STAGE_RUNNING);
-    int err = slot_say(slot, &answer, EXTRACTOR_SLOT_STARTED, -1);
+    int err = slot_say(slot, &answer, EXTRACTOR_SLOT_STARTED);
     if (err < 0)
         return err;
 
-    err = extractor_payload_map(fd, job->image_bytes, &image);
+    err = extractor_payload_map(fds[EXTRACTOR_FD_IMAGE], job->image_bytes, &image);
     if (err < 0) {
         slot_oserror(&answer.error, "The picture cannot be mapped", err);
-        return slot_say(slot, &answer, EXTRACTOR_SLOT_ERROR, -1);
+        return slot_say(slot, &answer, EXTRACTOR_SLOT_ERROR);
     }
     job->image = image;
     job->cpu_off = slot->page->cpu_off;
-    err = slot_compute(slot, job, &answer);
+    err = slot_compute(slot, job, &answer, fds[EXTRACTOR_FD_RESULT]);
     munmap(image, job->image_bytes);
     return err;
 }
@@ -156,17 +155,18 @@ static int slot_job(struct slot *slot, struct extractor_job *job, uint64_t seria
 static int slot_next(struct slot *slot)
 {
     struct extractor_slotwire message;
-    int fd;
-    int err = extractor_slotwire_recv(slot->sock, &message, &fd);
+    int fds[EXTRACTOR_FDS];
+    int err = extractor_slotwire_recv(slot->sock, &message, fds);
 
     if (err < 0)
         return err;
     if (message.kind == EXTRACTOR_SLOT_JOB)
-        err = slot_job(slot, &message.job, message.serial, fd);
+        err = slot_job(slot, &message.job, message.serial, fds);
     else
         err = -EPROTO;
-    if (fd >= 0)
-        close(fd);
+    for (size_t i = 0; i < EXTRACTOR_FDS; i++)
+        if (fds[i] >= 0)
+            close(fds[i]);
     slot_stage(slot, EXTRACTOR_STAGE_IDLE);
     return err;
 }
@@ -195,7 +195,7 @@ int extractor_slot_run(int sock, struct extractor_slotpage *page, int filter_err
     struct slot slot = {.sock = sock, .page = page};
     struct extractor_slotwire hello = {.pid = (uint32_t)getpid(),
                                        .filter_errno = (uint32_t)-filter_err};
-    int err = slot_say(&slot, &hello, EXTRACTOR_SLOT_HELLO, -1);
+    int err = slot_say(&slot, &hello, EXTRACTOR_SLOT_HELLO);
 
     if (err == 0)
         err = slot_loop(&slot);

@@ -133,13 +133,22 @@ int extractor_slots_drain(struct extractor_slots *slots, unsigned number)
     return 0;
 }
 
-struct extractor_slot *extractor_slots_idle(struct extractor_slots *slots)
+struct extractor_slot *extractor_slots_idle(struct extractor_slots *slots, pid_t but)
 {
-    for (unsigned i = 0; i < slots->count; i++)
-        if (slots->table[i] != NULL && slots->table[i]->state == EXTRACTOR_SLOT_IDLE &&
-            !slots->table[i]->leaving)
-            return slots->table[i];
+    for (unsigned i = 0; i < slots->count; i++) {
+        struct extractor_slot *slot = slots->table[(slots->turn + i) % slots->count];
+        if (slot != NULL && slot->state == EXTRACTOR_SLOT_IDLE && !slot->leaving &&
+            (but == 0 || slot->process.pid != but))
+            return slot;
+    }
     return NULL;
+}
+
+void extractor_slots_replace(struct extractor_slot *slot)
+{
+    slot->leaving = true;
+    slot->why = "second attempt";
+    extractor_slots_settle(slot->owner);
 }
 
 /* ---- time ---- */
@@ -344,12 +353,13 @@ void extractor_slots_close(struct extractor_slots *slots)
         }
     for (unsigned i = 0; i < slots->count; i++) {
         struct extractor_slot *slot = slots->table[i];
-        char how[EXTRACTOR_HOW_BYTES] = "?";
+        struct extractor_ending ending = {.how = "?"};
         if (slot == NULL)
             continue;
-        extractor_process_reap(&slot->process, true, how, sizeof how);
+        extractor_process_reap(&slot->process, true, &ending);
         slot->why = "service ends";
-        extractor_slot_log_end(slot, how, service_now_us(slots->service) - slot->born_us);
+        extractor_slot_log_end(slot, ending.how,
+                               service_now_us(slots->service) - slot->born_us);
         extractor_slot_forget(slot);
     }
     extractor_slots_release(slots);

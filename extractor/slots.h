@@ -3,7 +3,7 @@
  * replaced, reaped.
  *
  * Acts on the decisions of pool.h. Knows jobs only as something a slot holds; the mesh is
- * in jobs.c. Loop thread only. Slots are numbered from 1, the lowest free number first;
+ * in jobs.c. Loop thread only. Slots are numbered from 1; the idle ones are used in turn.
  * EXTRACTOR_SLOTS_SPARE numbers beyond the most slots are for successors, which warm up
  * while the worn slots that they replace still work.
  */
@@ -29,6 +29,8 @@ struct extractor_slot {
     bool tell;                 /* on_drained when it has ended */
     bool faulty;               /* killed for a fault: that counts as a death */
     uint64_t serial;           /* of the job in hand */
+    bool started;              /* it has said STARTED of that */
+    int result_fd;             /* the room for its result; -1: there is no job */
     uint64_t born_us, kill_us; /* kill_us: when patience ends; 0: no hurry */
     struct extractor_wear limit;
     uint64_t jobs;
@@ -42,11 +44,13 @@ struct extractor_slot {
 struct extractor_slots_callbacks {
     /* The slot has begun the job in hand. */
     void (*on_started)(struct extractor_slot *slot, void *arg);
-    /* DONE or ERROR for `job`, which the slot no longer holds. `fd` is borrowed. */
-    void (*on_answer)(struct extractor_slot *slot, void *job,
+    /* DONE or ERROR for `job`, which the slot no longer holds; its result is in `fd`,
+     * borrowed. False when that is nothing that an honest slot says: it is killed. */
+    bool (*on_answer)(struct extractor_slot *slot, void *job,
                       const struct extractor_slotwire *answer, int fd, void *arg);
-    /* The slot ended with `job` in hand; `how` as of extractor_process_reap. */
-    void (*on_lost)(struct extractor_slot *slot, void *job, const char *how, void *arg);
+    /* The slot ended with `job` in hand. */
+    void (*on_lost)(struct extractor_slot *slot, void *job,
+                    const struct extractor_ending *ending, void *arg);
     /* A slot that extractor_slots_drain was asked for has ended. */
     void (*on_drained)(unsigned number, void *arg);
     /* The number of idle or living slots may have changed. */
@@ -67,13 +71,18 @@ void extractor_slots_set_share(struct extractor_slots *slots, unsigned share);
 /* Start none any more, whatever the share is: the service ends. */
 void extractor_slots_close_doors(struct extractor_slots *slots);
 
-/* An idle slot, or NULL. */
-struct extractor_slot *extractor_slots_idle(struct extractor_slots *slots);
+/* The idle slot whose turn it is, or NULL: in turn, so that one sick slot does not get
+ * all the work of a quiet host. Never the process `but`, unless that is 0. */
+struct extractor_slot *extractor_slots_idle(struct extractor_slots *slots, pid_t but);
 
-/* Give an idle slot `job`, known to callbacks as `handle` (not NULL). 0, or -errno: then
- * the slot is as it was, or is being killed if it does not take its socket's messages. */
+/* Replace an idle slot now: a job waits that is not to come to it again. */
+void extractor_slots_replace(struct extractor_slot *slot);
+
+/* Give an idle slot `job`, known to callbacks as `handle` (not NULL), with room for a
+ * result of `result_bytes_max`. 0, or -errno: then the slot is as it was, or is being
+ * killed if it does not take its socket's messages. */
 int extractor_slots_give(struct extractor_slot *slot, const struct extractor_job *job,
-                         void *handle);
+                         uint64_t result_bytes_max, void *handle);
 
 /* Tell a busy slot to stop its job; it is killed when it has not answered within
  * abort_grace_ms. */

@@ -7,8 +7,6 @@
 
 #include "extractor/slots.h"
 
-#define EXTRACTOR_HOW_BYTES 64 /* a text of extractor_process_reap */
-
 struct extractor_slots {
     struct service *service;
     const struct extractor_options *options;
@@ -23,6 +21,7 @@ struct extractor_slots {
     enum extractor_pool_verdict *verdicts;
     unsigned count; /* of the tables: `most` and the spare ones */
     unsigned most, share;
+    unsigned turn; /* number of the slot that got the last job */
     uint64_t serial, sampled_us;
     struct extractor_brake *brakes; /* by number - 1 */
     struct log_limit quiet;

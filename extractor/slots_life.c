@@ -7,7 +7,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-/* One wake-up takes at most this many packets of a slot: it has no cause to send more. */
+/* One wake-up takes at most this many packets of a slot. It has no cause to send more:
+ * HELLO once, and two for each job that we give; the first one too many ends it. */
 #define BATCH_PACKETS 8
 
 /* A slot told to end does so in a millisecond when it is idle. */
@@ -26,6 +27,16 @@ static void on_handle_closed(uv_handle_t *handle)
     struct extractor_slots *slots = slot->owner;
     free(slot);
     extractor_slots_release(slots);
+}
+
+/* The room of its job: what was written there and is no result is freed. */
+static void slot_room_close(struct extractor_slot *slot)
+{
+    if (slot->result_fd < 0)
+        return;
+    extractor_payload_empty(slot->result_fd);
+    close(slot->result_fd);
+    slot->result_fd = -1;
 }
 
 void extractor_slot_sample(struct extractor_slot *slot)
@@ -67,6 +78,7 @@ void extractor_slot_forget(struct extractor_slot *slot)
     uv_close((uv_handle_t *)&slot->socket_poll, on_handle_closed);
     uv_close((uv_handle_t *)&slot->pid_poll, on_handle_closed);
     extractor_process_free(&slot->process);
+    slot_room_close(slot);
 }
 
 void extractor_slot_log_end(const struct extractor_slot *slot, const char *how,
@@ -93,19 +105,19 @@ static void slot_mourn(struct extractor_slot *slot, uint64_t age_us, uint64_t no
                     "slot=%u next_start_ms=%" PRIu64, slot->number, delay_us / 1000);
 }
 
-static void slot_ended(struct extractor_slot *slot, const char *how)
+static void slot_ended(struct extractor_slot *slot, const struct extractor_ending *ending)
 {
     struct extractor_slots *slots = slot->owner;
     uint64_t now_us = service_now_us(slots->service);
     uint64_t age_us = now_us - slot->born_us;
     void *job = slot->job;
 
-    extractor_slot_log_end(slot, how, age_us);
+    extractor_slot_log_end(slot, ending->how, age_us);
     if (slot->why == NULL || slot->faulty)
         slot_mourn(slot, age_us, now_us);
     slot->job = NULL;
     if (job != NULL)
-        slots->callbacks.on_lost(slot, job, how, slots->arg);
+        slots->callbacks.on_lost(slot, job, ending, slots->arg);
     if (slot->tell)
         slots->callbacks.on_drained(slot->number, slots->arg);
     extractor_slot_forget(slot);
@@ -114,20 +126,43 @@ static void slot_ended(struct extractor_slot *slot, const char *how)
 
 /* ---- what a slot says ---- */
 
-static void slot_answered(struct extractor_slot *slot,
-                          const struct extractor_slotwire *message, int fd)
+/* A slot that may have only so many jobs has had them: its memory, in which pictures
+ * were, goes before the next one comes. */
+static void slot_used_up(struct extractor_slot *slot)
+{
+    uint64_t most = slot->owner->options->slot_jobs;
+
+    if (most == 0 || slot->jobs < most || slot->leaving)
+        return;
+    slot->leaving = true;
+    slot->why = "slot_jobs";
+    slot->owner->metrics->slots_recycled++;
+}
+
+/* 0, or -EBADMSG when the answer is not usable. */
+static int slot_answered(struct extractor_slot *slot,
+                         const struct extractor_slotwire *message)
 {
     struct extractor_slots *slots = slot->owner;
     void *job = slot->job;
+    bool usable = true;
 
     slot->job = NULL;
     slot->state = EXTRACTOR_SLOT_IDLE;
     slot->kill_us = 0;
     slot->jobs++;
     extractor_slot_sample(slot); /* the job's peak; a slot that is killed tells no more */
+    slot_used_up(slot);
     if (job != NULL)
-        slots->callbacks.on_answer(slot, job, message, fd, slots->arg);
+        usable =
+            slots->callbacks.on_answer(slot, job, message, slot->result_fd, slots->arg);
+    slot_room_close(slot);
+    if (!usable) { /* before settling, which would give it the next job */
+        slots->metrics->answers_unusable++;
+        return -EBADMSG;
+    }
     extractor_slots_settle(slots);
+    return 0;
 }
 
 /* Once: the system is the same for every slot. */
@@ -141,9 +176,9 @@ static void warn_of_no_filter(struct extractor_slots *slots, unsigned filter_err
               strerror((int)filter_errno));
 }
 
-/* 0, or -EPROTO when this is not what the slot may say now. */
+/* 0; -EPROTO when this is not what the slot may say now; -EBADMSG for a bad answer. */
 static int slot_message(struct extractor_slot *slot,
-                        const struct extractor_slotwire *message, int fd)
+                        const struct extractor_slotwire *message)
 {
     bool mine = slot->state == EXTRACTOR_SLOT_BUSY && message->serial == slot->serial;
 
@@ -155,16 +190,15 @@ static int slot_message(struct extractor_slot *slot,
         extractor_slots_settle(slot->owner);
         return 0;
     }
-    if (message->kind == EXTRACTOR_SLOT_STARTED && mine) {
+    if (message->kind == EXTRACTOR_SLOT_STARTED && mine && !slot->started) {
+        slot->started = true;
         if (slot->job != NULL)
             slot->owner->callbacks.on_started(slot, slot->owner->arg);
         return 0;
     }
     if ((message->kind == EXTRACTOR_SLOT_DONE || message->kind == EXTRACTOR_SLOT_ERROR) &&
-        mine) {
-        slot_answered(slot, message, fd);
-        return 0;
-    }
+        mine && slot->started)
+        return slot_answered(slot, message);
     return -EPROTO;
 }
 
@@ -182,8 +216,7 @@ static void slot_read(struct extractor_slot *slot)
 {
     for (int i = 0; i < BATCH_PACKETS && slot->state != EXTRACTOR_SLOT_ENDING; i++) {
         struct extractor_slotwire message;
-        int fd;
-        int err = extractor_slotwire_recv(slot->process.sock, &message, &fd);
+        int err = extractor_slotwire_recv(slot->process.sock, &message, NULL);
 
         if (err == -EAGAIN)
             return;
@@ -191,15 +224,13 @@ static void slot_read(struct extractor_slot *slot)
             slot_hung_up(slot);
             return;
         }
-        if (err == 0) {
-            err = slot_message(slot, &message, fd);
-            if (fd >= 0)
-                close(fd);
-        }
+        if (err == 0)
+            err = slot_message(slot, &message);
         if (err < 0) {
             uv_poll_stop(&slot->socket_poll);
             slot->faulty = true;
-            extractor_slot_kill(slot, "speaks nonsense");
+            extractor_slot_kill(slot, err == -EBADMSG ? "answers what was not asked"
+                                                      : "speaks nonsense");
         }
     }
 }
@@ -214,14 +245,14 @@ static void on_socket(uv_poll_t *poll, int status, int events)
 static void on_pid(uv_poll_t *poll, int status, int events)
 {
     struct extractor_slot *slot = poll->data;
-    char how[EXTRACTOR_HOW_BYTES] = "?";
+    struct extractor_ending ending = {.how = "?"};
 
     (void)status;
     (void)events;
     /* Its last words first: a result that was sent counts. */
     slot_read(slot);
-    if (extractor_process_reap(&slot->process, false, how, sizeof how) != -EAGAIN)
-        slot_ended(slot, how);
+    if (extractor_process_reap(&slot->process, false, &ending) != -EAGAIN)
+        slot_ended(slot, &ending);
 }
 
 /* ---- starting ---- */
@@ -272,6 +303,7 @@ int extractor_slot_start(struct extractor_slots *slots, unsigned number)
     }
     slot->owner = slots;
     slot->number = number;
+    slot->result_fd = -1;
     slot->state = EXTRACTOR_SLOT_STARTING;
     slot->born_us = service_now_us(slots->service);
     slot->kill_us = slot->born_us + options->start_grace_ms * 1000;
@@ -281,9 +313,9 @@ int extractor_slot_start(struct extractor_slots *slots, unsigned number)
     slots->open++;
     err = slot_watch(slot, service_loop(slots->service));
     if (err < 0) {
-        char how[EXTRACTOR_HOW_BYTES];
+        struct extractor_ending ending;
         extractor_process_kill(&slot->process);
-        extractor_process_reap(&slot->process, true, how, sizeof how);
+        extractor_process_reap(&slot->process, true, &ending);
         extractor_process_free(&slot->process);
         if (slot->handles == 0) {
             free(slot);
@@ -305,34 +337,56 @@ static uint64_t cpu_seconds(const struct extractor_options *options)
     return (options->job_timeout_ms + options->abort_grace_ms + 999) / 1000;
 }
 
+/* The picture and the room for its result. 0, or -errno with none of them left open. */
+static int make_fds(const struct extractor_job *job, uint64_t result_bytes_max,
+                    int fds[EXTRACTOR_FDS])
+{
+    fds[EXTRACTOR_FD_IMAGE] = extractor_payload_make(job->image, job->image_bytes);
+    if (fds[EXTRACTOR_FD_IMAGE] < 0)
+        return fds[EXTRACTOR_FD_IMAGE];
+    fds[EXTRACTOR_FD_RESULT] = extractor_payload_room(result_bytes_max);
+    if (fds[EXTRACTOR_FD_RESULT] >= 0)
+        return 0;
+    close(fds[EXTRACTOR_FD_IMAGE]);
+    return fds[EXTRACTOR_FD_RESULT];
+}
+
 int extractor_slots_give(struct extractor_slot *slot, const struct extractor_job *job,
-                         void *handle)
+                         uint64_t result_bytes_max, void *handle)
 {
     struct extractor_slots *slots = slot->owner;
     struct extractor_slotwire message = {
         .kind = EXTRACTOR_SLOT_JOB, .serial = ++slots->serial, .job = *job};
-    int fd = extractor_payload_make(job->image, job->image_bytes);
+    int fds[EXTRACTOR_FDS];
+    int err = make_fds(job, result_bytes_max, fds);
 
-    if (fd < 0)
-        return fd;
+    if (err < 0)
+        return err;
     atomic_store(&slot->process.page->control.cancel, 0);
     /* One thread, so CPU is never more than the time that we give it ourselves: this
      * holds when we hang. Best effort. */
     (void)extractor_process_limit_cpu(&slot->process, cpu_seconds(slots->options));
-    int err = extractor_slotwire_send(slot->process.sock, &message, fd);
-    close(fd);
+    err = extractor_slotwire_send(slot->process.sock, &message, fds);
+    close(fds[EXTRACTOR_FD_IMAGE]);
+    if (err < 0)
+        close(fds[EXTRACTOR_FD_RESULT]);
     if (err == -EPIPE || err == -ECONNRESET) {
         slot->state = EXTRACTOR_SLOT_ENDING;
         slot_hung_up(slot);
         return err;
     }
-    if (err < 0) {
+    if (err == -EAGAIN) {
         extractor_slot_kill(slot, "takes no job");
         return err;
     }
+    if (err < 0) /* the system is short of memory or descriptors */
+        return err;
     slot->state = EXTRACTOR_SLOT_BUSY;
     slot->job = handle;
     slot->serial = message.serial;
+    slot->started = false;
+    slot->result_fd = fds[EXTRACTOR_FD_RESULT];
+    slots->turn = slot->number;
     extractor_slots_gauge(slots);
     return 0;
 }

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define MAGIC 0x31544c53u /* "SLT1" */
@@ -184,24 +185,29 @@ int extractor_slotwire_decode(const void *data, size_t size,
     return 0;
 }
 
-int extractor_slotwire_send(int sock, const struct extractor_slotwire *message, int fd)
+/* As large as the kernel wants it for JOB, and no larger: it drops what is more. */
+union control {
+    struct cmsghdr align;
+    char bytes[CMSG_SPACE(EXTRACTOR_FDS * sizeof(int))];
+};
+#define CONTROL_BYTES CMSG_LEN(EXTRACTOR_FDS * sizeof(int))
+
+int extractor_slotwire_send(int sock, const struct extractor_slotwire *message,
+                            const int fds[EXTRACTOR_FDS])
 {
     uint8_t bytes[EXTRACTOR_SLOTWIRE_BYTES_MAX];
-    union {
-        struct cmsghdr align;
-        char bytes[CMSG_SPACE(sizeof(int))];
-    } control = {0};
+    union control control = {0};
     struct iovec part = {bytes, extractor_slotwire_encode(message, bytes)};
     struct msghdr header = {.msg_iov = &part, .msg_iovlen = 1};
 
-    if (fd >= 0) {
+    if (fds != NULL) {
         header.msg_control = control.bytes;
-        header.msg_controllen = CMSG_LEN(sizeof fd);
+        header.msg_controllen = CONTROL_BYTES;
         struct cmsghdr *rights = CMSG_FIRSTHDR(&header);
         rights->cmsg_level = SOL_SOCKET;
         rights->cmsg_type = SCM_RIGHTS;
-        rights->cmsg_len = CMSG_LEN(sizeof fd);
-        memcpy(CMSG_DATA(rights), &fd, sizeof fd);
+        rights->cmsg_len = CONTROL_BYTES;
+        memcpy(CMSG_DATA(rights), fds, EXTRACTOR_FDS * sizeof fds[0]);
     }
 
     ssize_t sent;
@@ -211,36 +217,42 @@ int extractor_slotwire_send(int sock, const struct extractor_slotwire *message, 
     return sent < 0 ? -errno : 0;
 }
 
-static int fd_of(struct msghdr *header)
+/* The descriptors that came, -1 for each that did not. Returns how many came. */
+static size_t take_fds(struct msghdr *header, int fds[EXTRACTOR_FDS])
 {
-    int fd = -1;
     struct cmsghdr *rights = CMSG_FIRSTHDR(header);
+    size_t count = 0;
 
+    for (size_t i = 0; i < EXTRACTOR_FDS; i++)
+        fds[i] = -1;
     if (rights != NULL && rights->cmsg_level == SOL_SOCKET &&
-        rights->cmsg_type == SCM_RIGHTS && rights->cmsg_len == CMSG_LEN(sizeof fd))
-        memcpy(&fd, CMSG_DATA(rights), sizeof fd);
-    return fd;
+        rights->cmsg_type == SCM_RIGHTS && rights->cmsg_len >= CMSG_LEN(0) &&
+        rights->cmsg_len <= CONTROL_BYTES) {
+        count = (rights->cmsg_len - CMSG_LEN(0)) / sizeof fds[0];
+        memcpy(fds, CMSG_DATA(rights), count * sizeof fds[0]);
+    }
+    return count;
 }
 
-static bool carries_fd(enum extractor_slotwire_kind kind)
+static void close_fds(int fds[EXTRACTOR_FDS])
 {
-    return kind == EXTRACTOR_SLOT_JOB || kind == EXTRACTOR_SLOT_DONE;
+    for (size_t i = 0; i < EXTRACTOR_FDS; i++) {
+        if (fds[i] >= 0)
+            close(fds[i]);
+        fds[i] = -1;
+    }
 }
 
-int extractor_slotwire_recv(int sock, struct extractor_slotwire *out, int *fd)
+int extractor_slotwire_recv(int sock, struct extractor_slotwire *out,
+                            int fds[EXTRACTOR_FDS])
 {
     uint8_t bytes[EXTRACTOR_SLOTWIRE_BYTES_MAX];
-    union {
-        struct cmsghdr align;
-        char bytes[CMSG_SPACE(sizeof(int))];
-    } control;
+    union control control;
     struct iovec part = {bytes, sizeof bytes};
-    /* Room for one fd exactly (CMSG_SPACE would take two): the kernel drops the others.
-     */
     struct msghdr header = {.msg_iov = &part,
                             .msg_iovlen = 1,
-                            .msg_control = control.bytes,
-                            .msg_controllen = CMSG_LEN(sizeof(int))};
+                            .msg_control = fds != NULL ? control.bytes : NULL,
+                            .msg_controllen = fds != NULL ? CONTROL_BYTES : 0};
     ssize_t size;
 
     do
@@ -249,15 +261,14 @@ int extractor_slotwire_recv(int sock, struct extractor_slotwire *out, int *fd)
     if (size < 0)
         return errno == ECONNRESET ? -EPIPE : -errno;
 
-    int received = fd_of(&header);
+    size_t received = fds != NULL ? take_fds(&header, fds) : 0;
     int err = size == 0 ? -EPIPE : extractor_slotwire_decode(bytes, (size_t)size, out);
-    if (err == 0 && ((header.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0 ||
-                     carries_fd(out->kind) != (received >= 0)))
+    size_t wanted = fds != NULL && out->kind == EXTRACTOR_SLOT_JOB ? EXTRACTOR_FDS : 0;
+    if (err == 0 &&
+        ((header.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0 || received != wanted))
         err = -EPROTO;
-    if (err < 0 && received >= 0)
-        close(received);
-    if (err == 0)
-        *fd = received;
+    if (err < 0 && fds != NULL)
+        close_fds(fds);
     return err;
 }
 
@@ -291,19 +302,48 @@ int extractor_payload_make(const void *bytes, size_t size)
     return fd;
 }
 
-int extractor_payload_map(int fd, size_t size, void **out)
+int extractor_payload_room(uint64_t size)
 {
-    int seals = fcntl(fd, F_GET_SEALS); /* fails on anything but a memfd */
+    int fd = memfd_create("siftmesh-result", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    if (fd < 0)
+        return -errno;
 
-    if (seals < 0 || (seals & SEALS) != SEALS)
+    if (ftruncate(fd, (off_t)size) < 0 || fcntl(fd, F_ADD_SEALS, F_SEAL_GROW) < 0) {
+        int err = -errno;
+        close(fd);
+        return err;
+    }
+    return fd;
+}
+
+int extractor_payload_fill(int fd, const void *bytes, size_t size)
+{
+    return write_all(fd, bytes, size);
+}
+
+int extractor_payload_seal(int fd, uint64_t size)
+{
+    struct stat now;
+
+    if (size > EXTRACTOR_PAYLOAD_BYTES_MAX || ftruncate(fd, (off_t)size) < 0 ||
+        fcntl(fd, F_ADD_SEALS, SEALS | F_SEAL_SEAL) < 0 || fstat(fd, &now) < 0)
         return -EPROTO;
-    /* Not by fstat: glibc makes it newfstatat, which would let a slot ask for paths. */
-    off_t end = lseek(fd, 0, SEEK_END);
-    if (size == 0 || size > EXTRACTOR_PAYLOAD_BYTES_MAX || end < 0 ||
-        (uint64_t)end != size)
+    /* The slot had it open until the seals: it may have cut it once more. */
+    return (uint64_t)now.st_size == size ? 0 : -EPROTO;
+}
+
+void extractor_payload_empty(int fd)
+{
+    (void)ftruncate(fd, 0); /* sealed already: it is a result on its way */
+}
+
+int extractor_payload_map(int fd, uint64_t size, void **out)
+{
+    if (size == 0 || size > EXTRACTOR_PAYLOAD_BYTES_MAX)
         return -EPROTO;
 
-    void *bytes = mmap(NULL, size, PROT_READ, MAP_PRIVATE | MAP_POPULATE, fd, 0);
+    /* Not populated: that would be the loop's time for all of it at once. */
+    void *bytes = mmap(NULL, size, PROT_READ, MAP_PRIVATE, fd, 0);
     if (bytes == MAP_FAILED)
         return -errno;
     *out = bytes;

@@ -2,10 +2,12 @@
  * slotwire.h - what a slot process and its supervisor say to each other.
  *
  * One SOCK_SEQPACKET socketpair a slot: a message is one packet, whole or not at all, so
- * there is no half-read state. Big things (picture, result) travel as a sealed memfd
- * beside the packet: the receiver maps it, nothing is streamed or buffered, and the
- * sender cannot change or cut it afterwards. One shared page carries what must work while
- * the slot computes: cancel and progress.
+ * there is no half-read state. Big things (picture, result) are in memfds, both made by
+ * the supervisor and given with JOB: the picture's is sealed, the result's has room for
+ * the largest result of this picture and cannot grow. So a slot makes no memory that its
+ * own limits do not count, and sends no descriptor. The supervisor cuts and seals the
+ * result before it looks at it. One shared page carries what must work while the slot
+ * computes: cancel and progress.
  *
  *   slot -> supervisor   HELLO once, then for each JOB: STARTED, and DONE or ERROR
  *   supervisor -> slot   JOB, one at a time; closing the socket ends the slot
@@ -16,9 +18,9 @@
  *
  *   JOB      16 4 kind of result, 20 4 zero, 24 8 image bytes, 32 8 most pixels,
  *            40 8 most bytes of memory, 48 32 image SHA-256, 80 32 key,
- *            112 canonical parameters; fd: the image
+ *            112 canonical parameters; fds: the image, room for the result
  *   DONE     16 8 result bytes, 24 4 count, 28 4 width, 32 4 height, 36 4 zero,
- *            40 8 decode_us, 48 8 denoise_us, 56 8 sift_us; fd: the result
+ *            40 8 decode_us, 48 8 denoise_us, 56 8 sift_us
  *   ERROR    16 4 status, 20 4 detail bytes, 24 8 limit, 32 8 actual, 40 detail
  *   HELLO    16 4 pid, 20 4 errno of a seccomp filter that the system forbids, 0: none
  *   STARTED  nothing more
@@ -34,6 +36,8 @@
 #define EXTRACTOR_SLOTWIRE_HEADER_BYTES 16
 #define EXTRACTOR_SLOTWIRE_BYTES_MAX    320            /* the longest packet, ERROR */
 #define EXTRACTOR_PAYLOAD_BYTES_MAX     (640ull << 20) /* as the mesh's own bound */
+
+enum { EXTRACTOR_FD_IMAGE, EXTRACTOR_FD_RESULT, EXTRACTOR_FDS }; /* of JOB */
 
 /* Where a slot finds what its supervisor gave it. */
 #define EXTRACTOR_SLOT_SOCKET_FD 3
@@ -80,24 +84,38 @@ size_t extractor_slotwire_encode(const struct extractor_slotwire *message,
 int extractor_slotwire_decode(const void *bytes, size_t size,
                               struct extractor_slotwire *out);
 
-/* Send without blocking, with `fd` (borrowed) beside it unless it is -1. 0 or -errno. */
-int extractor_slotwire_send(int sock, const struct extractor_slotwire *message, int fd);
+/* Send without blocking; beside JOB go `fds` (borrowed), else NULL. 0 or -errno. */
+int extractor_slotwire_send(int sock, const struct extractor_slotwire *message,
+                            const int fds[EXTRACTOR_FDS]);
 
 /*
- * Take one packet. 0 with `out` and `fd` filled, where `fd` is the caller's to close and
- * -1 in the kinds that carry none; -EAGAIN when a non-blocking socket has nothing; -EPIPE
- * at the end; -EPROTO for a bad packet, a missing or an unwanted fd; else -errno.
+ * Take one packet. With `fds` it is a slot that asks: they are the caller's to close, -1
+ * in the kinds that carry none. The supervisor passes NULL and is given no descriptor. 0
+ * with `out` filled; -EAGAIN when a non-blocking socket has nothing; -EPIPE at the end;
+ * -EPROTO for a bad packet, missing or unwanted descriptors; else -errno.
  */
-int extractor_slotwire_recv(int sock, struct extractor_slotwire *out, int *fd);
+int extractor_slotwire_recv(int sock, struct extractor_slotwire *out,
+                            int fds[EXTRACTOR_FDS]);
 
 /* A sealed memfd that holds a copy of `bytes`. The fd (>= 0), or -errno. */
 int extractor_payload_make(const void *bytes, size_t size);
 
-/*
- * Map `fd` (which may be closed then) for reading. -EPROTO when it is no sealed memfd of
- * exactly `size` bytes, 1 to EXTRACTOR_PAYLOAD_BYTES_MAX; else -errno of mmap. Released
- * with munmap(*out, size).
- */
-int extractor_payload_map(int fd, size_t size, void **out);
+/* An empty memfd of `size` bytes, which take memory only when they are written, and which
+ * cannot become more. The fd, or -errno. */
+int extractor_payload_room(uint64_t size);
+
+/* Write `bytes` from the start of a room. 0, or -errno: -EPERM when it is too small. */
+int extractor_payload_fill(int fd, const void *bytes, size_t size);
+
+/* From now on the room is `size` bytes and nobody changes them. 0; -EPROTO when it was
+ * smaller, is mapped for writing by the slot, or is no room at all. */
+int extractor_payload_seal(int fd, uint64_t size);
+
+/* Give the room's memory back, whoever still has it open. */
+void extractor_payload_empty(int fd);
+
+/* Map a payload for reading. 0; -EPROTO for a size of 0 or above
+ * EXTRACTOR_PAYLOAD_BYTES_MAX; else -errno of mmap. Released with munmap(*out, size). */
+int extractor_payload_map(int fd, uint64_t size, void **out);
 
 #endif

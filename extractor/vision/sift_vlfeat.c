@@ -8,17 +8,23 @@
  * computed while their octave is there. A cap on the number of features concerns all
  * octaves. So each octave adds its features without descriptors to those kept so far, the
  * lot is cut to the cap, and only this octave's survivors are described.
+ *
+ * VLFeat smooths an octave in one call, which takes seconds where the picture is large.
+ * The function that it smooths by is taken from it here, so that `cancel` is heard
+ * meanwhile.
  */
 #include "extractor/vision/sift.h"
 #include "extractor/vision/sift_select.h"
 
 #include "extractor/vision/extremum.h"
 
+#include <dlfcn.h>
 #include <errno.h>
 #include <limits.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <vl/imopv.h>
 #include <vl/sift.h>
 
 #define FULL_SCALE    255.0 /* of the floats given to VLFeat, whatever the depth */
@@ -326,15 +332,52 @@ static int octave_run(struct work *w)
     return describe_octave(w);
 }
 
+/* ---- smoothing ---- */
+
+#define STEP_PX        (1u << 20) /* smoothed between two looks at `cancel`: some 10 ms */
+#define STRIP_ALIGN_PX 16 /* of a strip's width: VLFeat's vectors begin as before */
+
+/* Of the one computation of this thread. */
+static _Thread_local struct vision_control *smoothing;
+
+/*
+ * In place of VLFeat's own, which its library calls by name: convolve columns, in strips
+ * that are each a call of the original. Columns do not touch each other, so the result
+ * has the same bytes. Once cancelled it does nothing: the picture is given up anyway.
+ */
+void vl_imconvcol_vf(float *dst, vl_size dst_stride, float const *src, vl_size src_width,
+                     vl_size src_height, vl_size src_stride, float const *filt,
+                     vl_index filt_begin, vl_index filt_end, int step, unsigned int flags)
+{
+    static void (*original)(float *, vl_size, float const *, vl_size, vl_size, vl_size,
+                            float const *, vl_index, vl_index, int, unsigned int);
+    vl_size strip = STEP_PX / (src_height + 1) / STRIP_ALIGN_PX * STRIP_ALIGN_PX;
+
+    if (original == NULL)
+        *(void **)&original = dlsym(RTLD_NEXT, "vl_imconvcol_vf");
+    if (strip == 0)
+        strip = STRIP_ALIGN_PX;
+    for (vl_size x = 0; x < src_width; x += strip) {
+        vl_size width = src_width - x < strip ? src_width - x : strip;
+        if (vision_step(smoothing))
+            return;
+        original(dst + ((flags & VL_TRANSPOSE) ? x * dst_stride : x), dst_stride, src + x,
+                 width, src_height, src_stride, filt, filt_begin, filt_end, step, flags);
+    }
+}
+
 static int pyramid_run(struct work *w, float *pixels)
 {
     int err = 0;
+
+    smoothing = w->control;
     int end = vl_sift_process_first_octave(w->filt, pixels);
     while (end == VL_ERR_OK && err == 0) {
         err = vision_step(w->control) ? -ECANCELED : octave_run(w);
         if (err == 0)
             end = vl_sift_process_next_octave(w->filt);
     }
+    smoothing = NULL;
     return err;
 }
 

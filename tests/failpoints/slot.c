@@ -3,7 +3,7 @@
  * and never otherwise. The linker (--wrap) puts it in front of the functions in which the
  * stages begin, so that the product's own sources know nothing of it.
  *
- *   SIFTMESH_FAILPOINT=STAGE:ACTION[:once=PATH]
+ *   SIFTMESH_FAILPOINT=STAGE:ACTION[:once=PATH|:one=PATH]
  *
  *   STAGE    seal      when the sandbox closes; its one ACTION is forbid: as a container
  *                      that does not let it
@@ -15,11 +15,19 @@
  *            stop      SIGSTOP: alive, and nothing moves
  *            spin      computes for ever, and nothing moves
  *            endless   computes for ever, progress moves, cancel is not heard
+ *            crawl     computes for CRAWL_S, nothing moves, then goes on
  *            slow      computes for ever, progress moves, until it is cancelled
  *            alloc     takes memory until there is none, then abort()
  *            babble    a packet that is none
+ *            enomem    of denoise and sift: as if there was no memory; the slot lives on
+ *            forge     of answer: features of another key, or bytes behind the PNG
+ *            script    of answer: a PNG's signature and a script
+ *            huge, clock, count
+ *                      of answer: DONE with a size, times, a count that are not so
+ *            chatter   of answer: STARTED, again and again
  *            open, socket, fork, exec
  *                      what the sandbox forbids; where it succeeds the slot goes on
+ *   one      only the slot that creates PATH, each time that it passes
  *   once     only the slot that creates PATH, and only the first time that it passes;
  *            decided before its sandbox closes
  */
@@ -37,15 +45,18 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sysexits.h>
+#include <time.h>
 #include <unistd.h>
 
 #define ALLOC_BYTES (16u << 20)
+#define CRAWL_S     4
 
 struct failpoint {
     char stage[16], action[16];
     bool armed;   /* this slot is the one */
     bool once;    /* and its first pass */
     bool serving; /* warm-up is over */
+    bool lying;   /* the DONE to come is not true */
     struct extractor_slotpage *page;
 };
 
@@ -89,6 +100,17 @@ static void do_slow(void)
 {
     while (!vision_step(&point.page->control))
         ;
+}
+
+static void do_crawl(void)
+{
+    struct timespec now, end;
+
+    clock_gettime(CLOCK_MONOTONIC, &end);
+    end.tv_sec += CRAWL_S;
+    do
+        clock_gettime(CLOCK_MONOTONIC, &now);
+    while (now.tv_sec < end.tv_sec);
 }
 
 static void do_alloc(void)
@@ -139,25 +161,50 @@ static void do_nothing(void)
 {
 }
 
+static void do_lie(void)
+{
+    point.lying = true;
+}
+
+static void do_chatter(void)
+{
+    const struct extractor_slotwire again = {.kind = EXTRACTOR_SLOT_STARTED};
+    int err;
+
+    do
+        err = extractor_slotwire_send(EXTRACTOR_SLOT_SOCKET_FD, &again, NULL);
+    while (err == 0 || err == -EAGAIN);
+}
+
 static const struct {
     const char *name;
     void (*run)(void);
 } actions[] = {
-    {"exit", do_exit}, {"kill", do_kill},      {"abort", do_abort},
-    {"stop", do_stop}, {"spin", do_spin},      {"endless", do_endless},
-    {"slow", do_slow}, {"alloc", do_alloc},    {"babble", do_babble},
-    {"open", do_open}, {"socket", do_socket},  {"fork", do_fork},
-    {"exec", do_exec}, {"forbid", do_nothing},
+    {"exit", do_exit},       {"kill", do_kill},      {"abort", do_abort},
+    {"stop", do_stop},       {"spin", do_spin},      {"endless", do_endless},
+    {"slow", do_slow},       {"alloc", do_alloc},    {"babble", do_babble},
+    {"open", do_open},       {"socket", do_socket},  {"fork", do_fork},
+    {"exec", do_exec},       {"forbid", do_nothing}, {"enomem", do_nothing},
+    {"crawl", do_crawl},     {"forge", do_lie},      {"script", do_lie},
+    {"huge", do_lie},        {"clock", do_lie},      {"count", do_lie},
+    {"chatter", do_chatter},
 };
 
-static void hit(const char *stage)
+static bool is_action(const char *action)
+{
+    return strcmp(point.action, action) == 0;
+}
+
+/* Whether the slot fails here. */
+static bool hit(const char *stage)
 {
     if (!point.armed || !point.serving || strcmp(point.stage, stage) != 0)
-        return;
+        return false;
     point.armed = !point.once;
     for (size_t i = 0; i < sizeof actions / sizeof actions[0]; i++)
-        if (strcmp(point.action, actions[i].name) == 0)
+        if (is_action(actions[i].name))
             actions[i].run();
+    return is_action("enomem");
 }
 
 /* ---- which slot ---- */
@@ -181,14 +228,16 @@ __attribute__((constructor)) static void arm(void)
     sscanf(text, "%15[a-z]:%15[a-z]%n", point.stage, point.action, &end);
     const char *rest = text + end;
     if (end == 0 || !is_known(point.action) ||
-        (*rest != '\0' && strncmp(rest, ":once=", 6) != 0)) {
+        (*rest != '\0' && strncmp(rest, ":once=", 6) != 0 &&
+         strncmp(rest, ":one=", 5) != 0)) {
         fprintf(stderr, "siftmesh-slot: SIFTMESH_FAILPOINT is not valid: %s\n", text);
         exit(EX_USAGE);
     }
     point.armed = true;
-    point.once = *rest != '\0';
-    if (point.once) {
-        int fd = open(rest + 6, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0600);
+    point.once = strncmp(rest, ":once=", 6) == 0;
+    if (*rest != '\0') {
+        int fd =
+            open(strchr(rest, '=') + 1, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0600);
         point.armed = fd >= 0;
         if (fd >= 0)
             close(fd);
@@ -204,8 +253,10 @@ __typeof__(decode_image) __real_decode_image, __wrap_decode_image;
 __typeof__(vision_nlm) __real_vision_nlm, __wrap_vision_nlm;
 __typeof__(vision_sift) __real_vision_sift, __wrap_vision_sift;
 __typeof__(vision_sift_native) __real_vision_sift_native, __wrap_vision_sift_native;
-__typeof__(extractor_payload_make) __real_extractor_payload_make,
-    __wrap_extractor_payload_make;
+__typeof__(extractor_payload_fill) __real_extractor_payload_fill,
+    __wrap_extractor_payload_fill;
+__typeof__(extractor_slotwire_send) __real_extractor_slotwire_send,
+    __wrap_extractor_slotwire_send;
 
 int __wrap_extractor_slot_run(int sock, struct extractor_slotpage *page, int filter_err)
 {
@@ -235,16 +286,15 @@ int __wrap_vision_nlm(const struct vision_kernels *k, const struct vision_image 
                       const struct vision_nlm_params *params, void *scratch,
                       struct vision_control *control)
 {
-    hit("denoise");
-    return __real_vision_nlm(k, dst, src, params, scratch, control);
+    return hit("denoise") ? -ENOMEM
+                          : __real_vision_nlm(k, dst, src, params, scratch, control);
 }
 
 int __wrap_vision_sift(const struct vision_image *image,
                        const struct vision_sift_params *params,
                        struct vision_control *control, struct vision_features *out)
 {
-    hit("sift");
-    return __real_vision_sift(image, params, control, out);
+    return hit("sift") ? -ENOMEM : __real_vision_sift(image, params, control, out);
 }
 
 int __wrap_vision_sift_native(const struct vision_kernels *k,
@@ -252,12 +302,46 @@ int __wrap_vision_sift_native(const struct vision_kernels *k,
                               const struct vision_sift_params *params,
                               struct vision_control *control, struct vision_features *out)
 {
-    hit("sift");
-    return __real_vision_sift_native(k, image, params, control, out);
+    return hit("sift") ? -ENOMEM
+                       : __real_vision_sift_native(k, image, params, control, out);
 }
 
-int __wrap_extractor_payload_make(const void *bytes, size_t size)
+/* A blob's key is there; whatever is there in a PNG, its CRC tells. */
+#define FORGED_AT 64
+
+static const char script[] = "\x89PNG\r\n\x1a\n<script>alert(1)</script>";
+
+int __wrap_extractor_payload_fill(int fd, const void *bytes, size_t size)
 {
     hit("answer");
-    return __real_extractor_payload_make(bytes, size);
+    if (point.lying && is_action("script"))
+        return __real_extractor_payload_fill(fd, script, sizeof script);
+    if (!point.lying || !is_action("forge") || size <= FORGED_AT)
+        return __real_extractor_payload_fill(fd, bytes, size);
+    uint8_t *forged = malloc(size);
+    if (forged == NULL)
+        abort();
+    memcpy(forged, bytes, size);
+    forged[FORGED_AT] ^= 1;
+    int err = __real_extractor_payload_fill(fd, forged, size);
+    free(forged);
+    return err;
+}
+
+int __wrap_extractor_slotwire_send(int sock, const struct extractor_slotwire *message,
+                                   const int *fds)
+{
+    struct extractor_slotwire lie = *message;
+
+    if (point.lying && message->kind == EXTRACTOR_SLOT_DONE) {
+        point.lying = false;
+        if (is_action("script"))
+            lie.result.size = sizeof script;
+        if (is_action("huge"))
+            lie.result.size = 600u << 20;
+        if (is_action("clock"))
+            lie.result.decode_us = UINT64_MAX;
+        lie.result.count += is_action("count");
+    }
+    return __real_extractor_slotwire_send(sock, &lie, fds);
 }

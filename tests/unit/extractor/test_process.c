@@ -39,32 +39,31 @@ static void await(int fd, const char *what)
         fail_msg("no %s in %d ms", what, PATIENCE_MS);
 }
 
-static struct extractor_slotwire hear(const struct extractor_process *process, int *fd)
+static struct extractor_slotwire hear(const struct extractor_process *process)
 {
     struct extractor_slotwire message;
 
     await(process->sock, "packet");
-    assert_int_equal(extractor_slotwire_recv(process->sock, &message, fd), 0);
+    assert_int_equal(extractor_slotwire_recv(process->sock, &message, NULL), 0);
     return message;
 }
 
 static void hear_kind(const struct extractor_process *process,
                       enum extractor_slotwire_kind kind)
 {
-    int fd;
-
-    assert_int_equal(hear(process, &fd).kind, kind);
+    assert_int_equal(hear(process).kind, kind);
 }
 
 /* End it by closing the socket; it has to go by itself, with success. */
 static void finish(struct extractor_process *process)
 {
-    char how[64];
+    struct extractor_ending ending;
 
     shutdown(process->sock, SHUT_RDWR);
     await(process->pidfd, "end");
-    assert_int_equal(extractor_process_reap(process, false, how, sizeof how), 0);
-    assert_string_equal(how, "exit 0");
+    assert_int_equal(extractor_process_reap(process, false, &ending), 0);
+    assert_string_equal(ending.how, "exit 0");
+    assert_int_equal(ending.signal, 0);
     extractor_process_free(process);
     extractor_process_free(process); /* twice is fine */
 }
@@ -85,11 +84,16 @@ static uint8_t *blobs(unsigned side, size_t *size)
     return bytes;
 }
 
+/* For the result of the last submit(). */
+static int room = -1;
+#define ROOM_BYTES (8u << 20)
+
 static void submit(const struct extractor_process *process, const uint8_t *image,
                    size_t size, uint64_t serial)
 {
     struct extractor_slotwire message = {.kind = EXTRACTOR_SLOT_JOB, .serial = serial};
-    int fd = extractor_payload_make(image, size);
+    int fds[EXTRACTOR_FDS] = {extractor_payload_make(image, size),
+                              extractor_payload_room(ROOM_BYTES)};
 
     message.job.kind = PROTO_KIND_FEATURES;
     message.job.image_bytes = size;
@@ -97,17 +101,20 @@ static void submit(const struct extractor_process *process, const uint8_t *image
     proto_params_init(&message.job.params);
     memset(message.job.key, 0x11, sizeof message.job.key);
     memset(message.job.image_sha256, 0x22, sizeof message.job.image_sha256);
-    assert_true(fd >= 0);
-    assert_int_equal(extractor_slotwire_send(process->sock, &message, fd), 0);
-    close(fd);
+    assert_true(fds[EXTRACTOR_FD_IMAGE] >= 0 && fds[EXTRACTOR_FD_RESULT] >= 0);
+    assert_int_equal(extractor_slotwire_send(process->sock, &message, fds), 0);
+    close(fds[EXTRACTOR_FD_IMAGE]);
+    close(room);
+    room = fds[EXTRACTOR_FD_RESULT];
 }
 
-static void check_blob(const struct extractor_slotwire *done, int fd, unsigned side)
+static void check_blob(const struct extractor_slotwire *done, unsigned side)
 {
     struct proto_blob blob;
     void *bytes;
 
-    assert_int_equal(extractor_payload_map(fd, done->result.size, &bytes), 0);
+    assert_int_equal(extractor_payload_seal(room, done->result.size), 0);
+    assert_int_equal(extractor_payload_map(room, done->result.size, &bytes), 0);
     assert_int_equal(proto_blob_decode(bytes, done->result.size, &blob), 0);
     assert_true(blob.count > 20);
     assert_int_equal(blob.count, done->result.count);
@@ -115,28 +122,26 @@ static void check_blob(const struct extractor_slotwire *done, int fd, unsigned s
     assert_int_equal(blob.key[31], 0x11);
     assert_int_equal(blob.image_sha256[0], 0x22);
     munmap(bytes, done->result.size);
-    close(fd);
 }
 
 static void jobs_go_in_and_features_come_out(void **state)
 {
     struct extractor_process process = start();
     struct extractor_slotwire message;
-    int fd;
     size_t size;
     uint8_t *image = blobs(160, &size);
     (void)state;
 
-    message = hear(&process, &fd);
+    message = hear(&process);
     assert_int_equal(message.kind, EXTRACTOR_SLOT_HELLO);
     assert_int_equal(message.pid, process.pid);
     for (uint64_t serial = 1; serial <= 3; serial++) {
         submit(&process, image, size, serial);
         hear_kind(&process, EXTRACTOR_SLOT_STARTED);
-        message = hear(&process, &fd);
+        message = hear(&process);
         assert_int_equal(message.kind, EXTRACTOR_SLOT_DONE);
         assert_int_equal(message.serial, serial);
-        check_blob(&message, fd, 160);
+        check_blob(&message, 160);
     }
     assert_true(atomic_load(&process.page->control.progress) > 0);
     free(image);
@@ -150,23 +155,21 @@ static void a_picture_that_is_none_is_an_error_and_the_slot_goes_on(void **state
     uint8_t garbage[999];
     size_t size;
     uint8_t *image = blobs(64, &size);
-    int fd;
     (void)state;
 
     memset(garbage, 0xc3, sizeof garbage);
     hear_kind(&process, EXTRACTOR_SLOT_HELLO);
     submit(&process, garbage, sizeof garbage, 1);
     hear_kind(&process, EXTRACTOR_SLOT_STARTED);
-    message = hear(&process, &fd);
+    message = hear(&process);
     assert_int_equal(message.kind, EXTRACTOR_SLOT_ERROR);
     assert_true(proto_status_http(message.error.status) / 100 == 4);
     assert_true(message.error.detail[0] != '\0');
 
     submit(&process, image, size, 2);
     hear_kind(&process, EXTRACTOR_SLOT_STARTED);
-    message = hear(&process, &fd);
+    message = hear(&process);
     assert_int_equal(message.kind, EXTRACTOR_SLOT_DONE);
-    close(fd);
     free(image);
     finish(&process);
 }
@@ -177,14 +180,13 @@ static void a_cancelled_job_ends_as_cancelled(void **state)
     struct extractor_slotwire message;
     size_t size;
     uint8_t *image = blobs(900, &size); /* long enough that the flag is always seen */
-    int fd;
     (void)state;
 
     hear_kind(&process, EXTRACTOR_SLOT_HELLO);
     atomic_store(&process.page->control.cancel, 1);
     submit(&process, image, size, 1);
     hear_kind(&process, EXTRACTOR_SLOT_STARTED);
-    message = hear(&process, &fd);
+    message = hear(&process);
     assert_int_equal(message.kind, EXTRACTOR_SLOT_ERROR);
     assert_int_equal(message.error.status, PROTO_STATUS_CANCELLED);
     free(image);
@@ -198,8 +200,7 @@ static void a_killed_slot_is_the_end_of_its_socket(void **state)
     struct extractor_memory memory;
     size_t size;
     uint8_t *image = blobs(900, &size);
-    char how[64];
-    int fd;
+    struct extractor_ending ending;
     (void)state;
 
     hear_kind(&process, EXTRACTOR_SLOT_HELLO);
@@ -207,14 +208,15 @@ static void a_killed_slot_is_the_end_of_its_socket(void **state)
     assert_true(memory.peak_bytes >= memory.resident_bytes && memory.resident_bytes > 0);
     submit(&process, image, size, 1);
     hear_kind(&process, EXTRACTOR_SLOT_STARTED);
-    assert_int_equal(extractor_process_reap(&process, false, how, sizeof how), -EAGAIN);
+    assert_int_equal(extractor_process_reap(&process, false, &ending), -EAGAIN);
     extractor_process_kill(&process);
     await(process.sock, "end of the socket");
-    assert_int_equal(extractor_slotwire_recv(process.sock, &message, &fd), -EPIPE);
+    assert_int_equal(extractor_slotwire_recv(process.sock, &message, NULL), -EPIPE);
     await(process.pidfd, "end of the process");
     assert_int_equal(extractor_process_memory(&process, &memory), -ESRCH);
-    assert_int_equal(extractor_process_reap(&process, false, how, sizeof how), 0);
-    assert_non_null(strstr(how, "signal 9"));
+    assert_int_equal(extractor_process_reap(&process, false, &ending), 0);
+    assert_non_null(strstr(ending.how, "signal 9"));
+    assert_int_equal(ending.signal, SIGKILL);
     free(image);
     extractor_process_free(&process);
 }
@@ -224,7 +226,6 @@ static void signals_meant_for_the_supervisor_do_not_end_a_slot(void **state)
     struct extractor_process process = start();
     size_t size;
     uint8_t *image = blobs(64, &size);
-    int fd;
     (void)state;
 
     hear_kind(&process, EXTRACTOR_SLOT_HELLO);
@@ -233,8 +234,7 @@ static void signals_meant_for_the_supervisor_do_not_end_a_slot(void **state)
     kill(process.pid, SIGHUP);
     submit(&process, image, size, 1);
     hear_kind(&process, EXTRACTOR_SLOT_STARTED);
-    assert_int_equal(hear(&process, &fd).kind, EXTRACTOR_SLOT_DONE);
-    close(fd);
+    assert_int_equal(hear(&process).kind, EXTRACTOR_SLOT_DONE);
     free(image);
     finish(&process);
 }
@@ -285,10 +285,9 @@ static void check_status(pid_t pid, const char *name, const char *want)
 static void a_slot_that_said_hello_is_confined(void **state)
 {
     struct extractor_process process = start();
-    int fd;
     (void)state;
 
-    struct extractor_slotwire message = hear(&process, &fd);
+    struct extractor_slotwire message = hear(&process);
     check_status(process.pid, "NoNewPrivs:", "\t1");
     /* Where the system forbids the filter, the slot says so. */
     check_status(process.pid, "Seccomp:", message.filter_errno == 0 ? "\t2" : "\t0");
@@ -297,7 +296,7 @@ static void a_slot_that_said_hello_is_confined(void **state)
     sandbox.mode = EXTRACTOR_SANDBOX_OFF;
     process = start();
     sandbox.mode = EXTRACTOR_SANDBOX_AUTO;
-    assert_int_equal(hear(&process, &fd).filter_errno, 0);
+    assert_int_equal(hear(&process).filter_errno, 0);
     check_status(process.pid, "NoNewPrivs:", "\t1");
     finish(&process);
 }
@@ -342,14 +341,14 @@ static void only_a_build_for_tests_has_failpoints(void **state)
 static void a_packet_that_is_no_job_ends_the_slot(void **state)
 {
     struct extractor_process process = start();
-    char how[64];
+    struct extractor_ending ending;
     (void)state;
 
     hear_kind(&process, EXTRACTOR_SLOT_HELLO);
     assert_int_equal(send(process.sock, "nonsense", 8, 0), 8);
     await(process.pidfd, "end");
-    assert_int_equal(extractor_process_reap(&process, false, how, sizeof how), 0);
-    assert_string_equal(how, "exit 76"); /* EX_PROTOCOL */
+    assert_int_equal(extractor_process_reap(&process, false, &ending), 0);
+    assert_string_equal(ending.how, "exit 76"); /* EX_PROTOCOL */
     extractor_process_free(&process);
 }
 

@@ -121,6 +121,18 @@ static int trace(void)
     return (int)syscall(SYS_ptrace, 0, 0, 0, 0);
 }
 
+/* Its memory would be nobody's: no limit counts it. */
+static int make_memfd(void)
+{
+    return memfd_create("test", 0) >= 0;
+}
+
+/* With it a slot could go back in a log that it inherits, and write over it. */
+static int seek_in_the_log(void)
+{
+    return (int)lseek(STDERR_FILENO, 0, SEEK_SET);
+}
+
 static int raise_own_limits(void)
 {
     return (int)syscall(SYS_prlimit64, 0, 0, NULL, NULL);
@@ -142,6 +154,8 @@ static void what_would_lead_out_ends_the_process(void **state)
     is_killed("sendmsg", send_elsewhere);
     is_killed("ptrace", trace);
     is_killed("prlimit", raise_own_limits);
+    is_killed("memfd_create", make_memfd);
+    is_killed("lseek", seek_in_the_log);
 }
 
 /* ---- what it needs ---- */
@@ -183,27 +197,20 @@ static int sort_much(void)
     return first == 1 ? 0 : 1;
 }
 
+static int file_fd; /* open since before the sandbox closed */
+
 static int write_beyond_the_limit(void)
 {
     static uint8_t block[FILE_BYTES];
-    int fd = memfd_create("test", MFD_ALLOW_SEALING);
 
-    if (fd < 0 || write(fd, block, sizeof block) != (ssize_t)sizeof block)
+    if (write(file_fd, block, sizeof block) != (ssize_t)sizeof block)
         return 1;
-    return write(fd, block, 1) == -1 && errno == EFBIG ? 0 : 2;
+    return write(file_fd, block, 1) == -1 && errno == EFBIG ? 0 : 2;
 }
 
 static int give_up(void)
 {
     abort();
-}
-
-static int open_too_many(void)
-{
-    for (int i = 0; i < 64; i++)
-        if (memfd_create("test", 0) < 0)
-            return errno == EMFILE ? 0 : 1;
-    return 2;
 }
 
 static void what_a_job_needs_works(void **state)
@@ -213,11 +220,12 @@ static void what_a_job_needs_works(void **state)
     assert_int_equal(exit_of(sort_much), 0);
 }
 
-static void files_and_descriptors_are_bounded_without_a_signal(void **state)
+static void files_are_bounded_without_a_signal(void **state)
 {
     (void)state;
+    file_fd = memfd_create("test", MFD_CLOEXEC);
     assert_int_equal(exit_of(write_beyond_the_limit), 0);
-    assert_int_equal(exit_of(open_too_many), 0);
+    close(file_fd);
 }
 
 static void an_abort_ends_by_its_own_signal(void **state)
@@ -254,7 +262,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_would_lead_out_ends_the_process),
         cmocka_unit_test(what_a_job_needs_works),
-        cmocka_unit_test(files_and_descriptors_are_bounded_without_a_signal),
+        cmocka_unit_test(files_are_bounded_without_a_signal),
         cmocka_unit_test(an_abort_ends_by_its_own_signal),
         cmocka_unit_test(the_mode_is_one_of_three_words),
     };

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -153,32 +154,68 @@ static void a_payload_is_what_was_put_in(void **state)
 
     assert_int_equal(ftruncate(fd, 0), -1); /* nobody can cut it under our feet */
     assert_int_equal(write(fd, "x", 1), -1);
-    assert_int_equal(extractor_payload_map(fd, sizeof bytes - 1, &mapped), -EPROTO);
-    assert_int_equal(extractor_payload_map(fd, sizeof bytes + 1, &mapped), -EPROTO);
+    assert_int_equal(extractor_payload_map(fd, 0, &mapped), -EPROTO);
+    assert_int_equal(extractor_payload_map(fd, EXTRACTOR_PAYLOAD_BYTES_MAX + 1, &mapped),
+                     -EPROTO);
     close(fd);
 }
 
-static void what_could_change_or_is_no_memfd_is_no_payload(void **state)
+static void a_room_takes_its_size_and_not_a_byte_more(void **state)
 {
-    void *mapped;
-    int pipes[2], open_one = memfd_create("x", MFD_ALLOW_SEALING | MFD_CLOEXEC);
+    static uint8_t bytes[10000];
+    struct stat now;
+    int fd = extractor_payload_room(sizeof bytes - 1);
     (void)state;
 
-    assert_int_equal(ftruncate(open_one, 4096), 0);
-    assert_int_equal(extractor_payload_map(open_one, 4096, &mapped), -EPROTO);
-    assert_int_equal(fcntl(open_one, F_ADD_SEALS, F_SEAL_SHRINK), 0);
-    assert_int_equal(extractor_payload_map(open_one, 4096, &mapped), -EPROTO);
-    close(open_one);
+    assert_true(fd >= 0);
+    assert_int_equal(fstat(fd, &now), 0);
+    assert_int_equal(now.st_blocks, 0); /* no memory before it is used */
+    assert_int_equal(extractor_payload_fill(fd, bytes, sizeof bytes), -EPERM);
+    assert_int_equal(ftruncate(fd, sizeof bytes), -1);
+    assert_int_equal(extractor_payload_seal(fd, sizeof bytes), -EPROTO);
+    extractor_payload_empty(fd);
+    assert_int_equal(fstat(fd, &now), 0);
+    assert_int_equal(now.st_size, 0);
+    assert_int_equal(now.st_blocks, 0);
+    close(fd);
+}
 
+static void a_sealed_room_is_what_was_written(void **state)
+{
+    static const uint8_t bytes[5000] = {1, 2, 3};
+    void *mapped;
+    int fd = extractor_payload_room(1 << 20);
+    (void)state;
+
+    assert_int_equal(extractor_payload_fill(fd, bytes, sizeof bytes), 0);
+    assert_int_equal(extractor_payload_seal(fd, sizeof bytes), 0);
+    assert_int_equal(write(fd, "x", 1), -1);
+    assert_int_equal(ftruncate(fd, 1), -1);
+    assert_int_equal(extractor_payload_map(fd, sizeof bytes, &mapped), 0);
+    assert_memory_equal(mapped, bytes, sizeof bytes);
+    munmap(mapped, sizeof bytes);
+    close(fd);
+}
+
+static void what_a_slot_could_still_change_or_is_no_room_is_not_sealed(void **state)
+{
+    int fd = extractor_payload_room(8192), pipes[2];
+    void *own = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    (void)state;
+
+    assert_true(own != MAP_FAILED);
+    assert_int_equal(extractor_payload_seal(fd, 4096), -EPROTO);
+    munmap(own, 4096);
+    close(fd);
+    fd = extractor_payload_room(8192); /* cut by its slot before the supervisor cuts it */
+    assert_int_equal(ftruncate(fd, 100), 0);
+    assert_int_equal(extractor_payload_seal(fd, 4096), -EPROTO);
+    close(fd);
     assert_int_equal(pipe(pipes), 0);
-    assert_int_equal(extractor_payload_map(pipes[0], 4096, &mapped), -EPROTO);
+    assert_int_equal(extractor_payload_seal(pipes[0], 4096), -EPROTO);
     close(pipes[0]);
     close(pipes[1]);
-    assert_int_equal(extractor_payload_map(-1, 4096, &mapped), -EPROTO);
-
-    int empty = extractor_payload_make("", 0);
-    assert_int_equal(extractor_payload_map(empty, 0, &mapped), -EPROTO);
-    close(empty);
+    assert_int_equal(extractor_payload_seal(-1, 4096), -EPROTO);
 }
 
 static int open_fds(void)
@@ -190,60 +227,74 @@ static int open_fds(void)
     return count;
 }
 
-static void
-a_descriptor_comes_with_the_kinds_that_have_one_and_with_no_other(void **state)
+/* Send `in` with the first `count` of `fds`. */
+static void send_with(int sock, const struct extractor_slotwire *in, const int *fds,
+                      size_t count)
+{
+    uint8_t bytes[EXTRACTOR_SLOTWIRE_BYTES_MAX];
+    _Alignas(struct cmsghdr) char control[CMSG_SPACE(4 * sizeof(int))] = {0};
+    struct iovec part = {bytes, extractor_slotwire_encode(in, bytes)};
+    struct msghdr header = {.msg_iov = &part, .msg_iovlen = 1};
+
+    if (count > 0) {
+        header.msg_control = control;
+        header.msg_controllen = CMSG_SPACE(count * sizeof(int));
+        struct cmsghdr *rights = CMSG_FIRSTHDR(&header);
+        rights->cmsg_level = SOL_SOCKET;
+        rights->cmsg_type = SCM_RIGHTS;
+        rights->cmsg_len = CMSG_LEN(count * sizeof(int));
+        memcpy(CMSG_DATA(rights), fds, count * sizeof(int));
+    }
+    assert_true(sendmsg(sock, &header, 0) > 0);
+}
+
+static void a_slot_takes_two_descriptors_with_a_job_and_none_else(void **state)
 {
     struct extractor_slotwire out;
-    int pair[2], fd = -7;
+    int pair[2], fds[EXTRACTOR_FDS];
     (void)state;
 
     assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK, 0, pair), 0);
+    const int four[] = {pair[0], pair[1], pair[0], pair[1]};
     int before = open_fds();
-    for (int kind = EXTRACTOR_SLOT_HELLO; kind <= EXTRACTOR_SLOT_ERROR; kind++) {
-        struct extractor_slotwire in = sample(kind);
-        bool carries = kind == EXTRACTOR_SLOT_JOB || kind == EXTRACTOR_SLOT_DONE;
+    for (int kind = EXTRACTOR_SLOT_HELLO; kind <= EXTRACTOR_SLOT_ERROR; kind++)
+        for (size_t count = 0; count <= 4; count++) {
+            struct extractor_slotwire in = sample(kind);
+            bool right = count == (kind == EXTRACTOR_SLOT_JOB ? EXTRACTOR_FDS : 0);
 
-        assert_int_equal(extractor_slotwire_send(pair[0], &in, -1), 0);
-        assert_int_equal(extractor_slotwire_recv(pair[1], &out, &fd),
-                         carries ? -EPROTO : 0);
-        assert_int_equal(extractor_slotwire_send(pair[0], &in, pair[0]), 0);
-        assert_int_equal(extractor_slotwire_recv(pair[1], &out, &fd),
-                         carries ? 0 : -EPROTO);
-        if (carries) {
-            assert_true(fcntl(fd, F_GETFD) & FD_CLOEXEC);
-            close(fd);
+            send_with(pair[0], &in, four, count);
+            assert_int_equal(extractor_slotwire_recv(pair[1], &out, fds),
+                             right ? 0 : -EPROTO);
+            for (size_t i = 0; i < EXTRACTOR_FDS; i++) {
+                assert_int_equal(fds[i] >= 0, right && count > 0);
+                if (fds[i] >= 0) {
+                    assert_true(fcntl(fds[i], F_GETFD) & FD_CLOEXEC);
+                    close(fds[i]);
+                }
+            }
+            assert_int_equal(open_fds(), before); /* the refused ones were closed */
         }
-        assert_int_equal(open_fds(), before); /* the refused ones were closed */
-    }
-    assert_int_equal(extractor_slotwire_recv(pair[1], &out, &fd), -EAGAIN);
+    assert_int_equal(extractor_slotwire_recv(pair[1], &out, fds), -EAGAIN);
     close(pair[0]);
-    assert_int_equal(extractor_slotwire_recv(pair[1], &out, &fd), -EPIPE);
+    assert_int_equal(extractor_slotwire_recv(pair[1], &out, fds), -EPIPE);
     close(pair[1]);
 }
 
-static void of_two_descriptors_none_is_left_open(void **state)
+static void the_supervisor_is_given_no_descriptor(void **state)
 {
-    struct extractor_slotwire in = sample(EXTRACTOR_SLOT_DONE), out;
-    uint8_t bytes[EXTRACTOR_SLOTWIRE_BYTES_MAX];
-    _Alignas(struct cmsghdr) char control[CMSG_SPACE(2 * sizeof(int))] = {0};
-    struct iovec part = {bytes, extractor_slotwire_encode(&in, bytes)};
-    struct msghdr header = {.msg_iov = &part,
-                            .msg_iovlen = 1,
-                            .msg_control = control,
-                            .msg_controllen = sizeof control};
-    struct cmsghdr *rights = CMSG_FIRSTHDR(&header);
-    int pair[2], fd = -7;
+    struct extractor_slotwire out;
+    int pair[2];
     (void)state;
 
     assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK, 0, pair), 0);
-    rights->cmsg_level = SOL_SOCKET;
-    rights->cmsg_type = SCM_RIGHTS;
-    rights->cmsg_len = CMSG_LEN(2 * sizeof(int));
-    memcpy(CMSG_DATA(rights), pair, sizeof pair);
     int before = open_fds();
-    assert_true(sendmsg(pair[0], &header, 0) > 0);
-    assert_int_equal(extractor_slotwire_recv(pair[1], &out, &fd), -EPROTO);
-    assert_int_equal(open_fds(), before);
+    for (size_t count = 0; count <= 2; count++) {
+        struct extractor_slotwire in = sample(EXTRACTOR_SLOT_DONE);
+        send_with(pair[0], &in, pair, count);
+        assert_int_equal(extractor_slotwire_recv(pair[1], &out, NULL),
+                         count == 0 ? 0 : -EPROTO);
+        assert_int_equal(open_fds(), before);
+    }
     close(pair[0]);
     close(pair[1]);
 }
@@ -255,10 +306,11 @@ int main(void)
         cmocka_unit_test(no_packet_of_another_length_is_taken),
         cmocka_unit_test(garbage_is_refused_or_read_as_something_that_encodes_again),
         cmocka_unit_test(a_payload_is_what_was_put_in),
-        cmocka_unit_test(what_could_change_or_is_no_memfd_is_no_payload),
-        cmocka_unit_test(
-            a_descriptor_comes_with_the_kinds_that_have_one_and_with_no_other),
-        cmocka_unit_test(of_two_descriptors_none_is_left_open),
+        cmocka_unit_test(a_room_takes_its_size_and_not_a_byte_more),
+        cmocka_unit_test(a_sealed_room_is_what_was_written),
+        cmocka_unit_test(what_a_slot_could_still_change_or_is_no_room_is_not_sealed),
+        cmocka_unit_test(a_slot_takes_two_descriptors_with_a_job_and_none_else),
+        cmocka_unit_test(the_supervisor_is_given_no_descriptor),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

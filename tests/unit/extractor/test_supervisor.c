@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -321,6 +322,51 @@ static void a_killed_slot_fails_its_job_and_is_replaced(void **state)
     close_broker(&b, true);
 }
 
+/* RLIMIT_NOFILE of the supervisor: `soft`, or the hard limit for 0. */
+static void limit_descriptors(const struct broker *b, rlim_t soft)
+{
+    struct rlimit bound;
+
+    assert_int_equal(prlimit(b->pid, RLIMIT_NOFILE, NULL, &bound), 0);
+    bound.rlim_cur = soft != 0 ? soft : bound.rlim_max;
+    assert_int_equal(prlimit(b->pid, RLIMIT_NOFILE, &bound, NULL), 0);
+}
+
+static void a_host_short_of_descriptors_does_not_blame_the_picture(void **state)
+{
+    struct broker b = open_broker("1", 1);
+    (void)state;
+
+    limit_descriptors(&b, 12);
+    submit(&b, 1, small, small_bytes, 0);
+    const struct heard *end = await(&b, PROTO_FAIL, 1);
+    assert_int_equal(end->envelope.status, PROTO_STATUS_UNAVAILABLE);
+    assert_int_equal(end->body.outcome.retryable, 1);
+    assert_string_equal(end->body.outcome.blame, "");
+    limit_descriptors(&b, 0);
+    submit(&b, 2, small, small_bytes, 0);
+    assert_int_equal(await(&b, PROTO_DONE, 2)->envelope.status, PROTO_STATUS_OK);
+    close_broker(&b, true);
+}
+
+static void a_key_that_is_not_the_pictures_is_refused(void **state)
+{
+    struct broker b = open_broker("1", 1);
+    struct proto_submit body = {.service = "extract",
+                                .method = "features",
+                                .key_bytes = 32,
+                                .image_sha256_bytes = 32,
+                                .params_bytes = PROTO_PARAMS_BYTES};
+    struct proto_params params;
+    (void)state;
+
+    proto_params_init(&params);
+    proto_params_encode(&params, body.params);
+    say_payload(&b, PROTO_JOB, 1, &body, small, small_bytes, 0);
+    assert_int_equal(await(&b, PROTO_DONE, 1)->envelope.status, PROTO_STATUS_BAD_REQUEST);
+    close_broker(&b, true);
+}
+
 static void an_aborted_job_frees_its_slot_and_is_not_answered(void **state)
 {
     struct broker b = open_broker("1", 1);
@@ -562,6 +608,8 @@ int main(void)
         cmocka_unit_test(a_job_is_started_and_then_done),
         cmocka_unit_test(what_is_wrong_with_the_input_is_done_not_failed),
         cmocka_unit_test(a_killed_slot_fails_its_job_and_is_replaced),
+        cmocka_unit_test(a_host_short_of_descriptors_does_not_blame_the_picture),
+        cmocka_unit_test(a_key_that_is_not_the_pictures_is_refused),
         cmocka_unit_test(an_aborted_job_frees_its_slot_and_is_not_answered),
         cmocka_unit_test(a_job_whose_time_is_over_ends_as_expired),
         cmocka_unit_test(a_hung_slot_is_killed_when_its_job_is_aborted),
