@@ -1,6 +1,6 @@
 #include "broker/broker.h"
 
-#include "broker/memory.h"
+#include "runtime/cgroup.h"
 #include "runtime/descriptors.h"
 
 #include <errno.h>
@@ -8,7 +8,8 @@
 #include <string.h>
 
 /* An epoch fits a JSON number exactly. */
-#define EPOCH_MASK ((1ull << 52) - 1)
+#define EPOCH_MASK     ((1ull << 52) - 1)
+#define MEMORY_PERCENT 60 /* of the bound: what jobs may need together */
 
 static const struct option_spec option_specs[] = {
 #define OPTIONS_OF struct broker_options
@@ -237,7 +238,8 @@ static int make_tables(struct broker *broker)
     service_random(&seed, sizeof seed);
     broker->memory_budget = broker->options->memory_budget;
     if (broker->memory_budget == 0)
-        broker->memory_budget = broker_memory_limit("") / 100 * BROKER_MEMORY_PERCENT;
+        broker->memory_budget =
+            cgroup_memory_bound(&cgroup_system) / 100 * MEMORY_PERCENT;
     limits = limits_of(broker);
     broker->core = broker_core_new(&limits);
     if (broker->core == NULL)

@@ -1,5 +1,7 @@
 #include "extractor/extractor.h"
 
+#include "runtime/cgroup.h"
+
 #include <errno.h>
 #include <sched.h>
 #include <stdio.h>
@@ -253,17 +255,21 @@ void extractor_wake(struct extractor *extractor)
 
 /* ---- the service ---- */
 
-static unsigned processors(void)
+/* Of those that we may run on (a cpuset is among what bounds them), and of a quota. */
+static unsigned whole_processors(void)
 {
     cpu_set_t set;
+    unsigned all =
+        sched_getaffinity(0, sizeof set, &set) == 0 ? (unsigned)CPU_COUNT(&set) : 1;
 
-    return sched_getaffinity(0, sizeof set, &set) == 0 ? (unsigned)CPU_COUNT(&set) : 1;
+    return cgroup_whole_processors(&cgroup_system, all);
 }
 
 static int choose_slots(struct extractor *extractor)
 {
     const struct extractor_options *options = extractor->options;
-    unsigned slots = options->slots != 0 ? (unsigned)options->slots : processors() + 1;
+    unsigned slots =
+        options->slots != 0 ? (unsigned)options->slots : whole_processors() + 1;
     unsigned most = (unsigned)options->slots_max;
 
     if (most == 0)

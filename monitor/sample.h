@@ -4,7 +4,7 @@
  * Several bounds may hold at once: those of the cgroup and of each one above it (v2:
  * memory.max, memory.high, cpu.max; v1: memory.limit_in_bytes, cfs quota), and the
  * machine's. The one that is nearest to its end counts: that is where memory runs out.
- * Page cache that the kernel drops by itself (inactive_file) is not in use.
+ * Page cache of files, which the kernel drops by itself, is not in use.
  *
  * Both roots are parameters, so that a recorded tree can be replayed. A file that is
  * there but cannot be understood makes the value unknown, and says so: nothing is
@@ -13,7 +13,7 @@
 #ifndef MONITOR_SAMPLE_H
 #define MONITOR_SAMPLE_H
 
-#include "monitor/procfile.h"
+#include "runtime/cgroup.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -42,7 +42,7 @@ struct monitor_cpu_count {
 };
 
 struct monitor_sampler {
-    const char *procfs, *cgroupfs, *cgroup; /* borrowed */
+    struct cgroup_roots roots;
     struct monitor_cpu_count machine, group;
 };
 

@@ -1,4 +1,4 @@
-#include "monitor/procfile.h"
+#include "runtime/procfile.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -10,9 +10,9 @@
 #include <string.h>
 #include <unistd.h>
 
-int monitor_procfile_read(char out[MONITOR_PROCFILE_BYTES], const char *format, ...)
+int procfile_read(char out[PROCFILE_BYTES], const char *format, ...)
 {
-    char path[3 * MONITOR_PATH_BYTES];
+    char path[3 * PROCFILE_PATH_BYTES];
     va_list args;
 
     va_start(args, format);
@@ -26,7 +26,7 @@ int monitor_procfile_read(char out[MONITOR_PROCFILE_BYTES], const char *format, 
         return errno == ENOTDIR ? -ENOENT : -errno;
     size_t size = 0;
     ssize_t n;
-    while ((n = read(fd, out + size, MONITOR_PROCFILE_BYTES - 1 - size)) > 0)
+    while ((n = read(fd, out + size, PROCFILE_BYTES - 1 - size)) > 0)
         size += (size_t)n;
     int err = n < 0 ? -errno : 0;
     close(fd);
@@ -36,7 +36,7 @@ int monitor_procfile_read(char out[MONITOR_PROCFILE_BYTES], const char *format, 
     return (int)size;
 }
 
-int monitor_procfile_number(const char *text, uint64_t *out, const char **end)
+int procfile_number(const char *text, uint64_t *out, const char **end)
 {
     uint64_t value = 0;
 
@@ -55,12 +55,12 @@ int monitor_procfile_number(const char *text, uint64_t *out, const char **end)
     return 0;
 }
 
-int monitor_procfile_limit(const char *text, uint64_t *out, const char **end)
+int procfile_limit(const char *text, uint64_t *out, const char **end)
 {
     if (strncmp(text, "max", 3) != 0 ||
         (text[3] != '\0' && !isspace((unsigned char)text[3])))
-        return monitor_procfile_number(text, out, end);
-    *out = MONITOR_NO_LIMIT;
+        return procfile_number(text, out, end);
+    *out = PROCFILE_NO_LIMIT;
     if (end != NULL)
         *end = text + 3;
     return 0;
@@ -72,7 +72,7 @@ static const char *next_line(const char *text)
     return *text == '\n' ? text + 1 : text;
 }
 
-int monitor_procfile_line(const char *text, const char *name, uint64_t *out)
+int procfile_line(const char *text, const char *name, uint64_t *out)
 {
     size_t length = strlen(name);
 
@@ -82,7 +82,7 @@ int monitor_procfile_line(const char *text, const char *name, uint64_t *out)
             continue;
         text += length;
         text += strspn(text, ": \t");
-        return monitor_procfile_number(text, out, NULL);
+        return procfile_number(text, out, NULL);
     }
     return -ENOENT;
 }
@@ -106,11 +106,11 @@ static bool has_word(const char *words, size_t length, const char *name)
     return false;
 }
 
-static int copy_path(const char *path, char out[MONITOR_PATH_BYTES])
+static int copy_path(const char *path, char out[PROCFILE_PATH_BYTES])
 {
     size_t length = strcspn(path, "\n");
 
-    if (length == 0 || path[0] != '/' || length >= MONITOR_PATH_BYTES)
+    if (length == 0 || path[0] != '/' || length >= PROCFILE_PATH_BYTES)
         return -EINVAL;
     memcpy(out, path, length);
     out[length] = '\0';
@@ -122,8 +122,8 @@ static int copy_path(const char *path, char out[MONITOR_PATH_BYTES])
 }
 
 /* Lines are "id:controller,controller:path". */
-int monitor_procfile_cgroup(const char *text, const char *controller,
-                            char out[MONITOR_PATH_BYTES])
+int procfile_cgroup(const char *text, const char *controller,
+                    char out[PROCFILE_PATH_BYTES])
 {
     for (; *text != '\0'; text = next_line(text)) {
         const char *words = text + strspn(text, "0123456789");
