@@ -192,6 +192,7 @@ static void act_final(struct broker *broker, const struct broker_core_action *ac
             payload = &broker->done_msg->payload;
     } else {
         fill_outcome(&outcome, action->status, action->text);
+        outcome.retry_after_ms = action->retry_after_ms;
     }
     outcome.queue_us = action->queue_us;
     metrics_observe(&broker->metrics->queue, action->queue_us);

@@ -126,7 +126,7 @@ struct broker_core_action {
     uint64_t from, to; /* SLOTS, SHARE, DRAIN, MODE */
     uint64_t seq;      /* SHARE */
     uint64_t limit, actual;  /* REJECT: the bound that was broken; else 0 */
-    uint32_t retry_after_ms; /* REJECT(full) */
+    uint32_t retry_after_ms; /* REJECT(full), FINAL(unavailable) */
     uint64_t queue_us;       /* FINAL: from ACCEPT until the last dispatch, or the end */
     const char *text;        /* detail or reason; static or valid until the next event */
 };
@@ -203,7 +203,7 @@ int broker_core_done(struct broker_core *core, uint32_t worker, const struct pro
 struct broker_core_failure {
     unsigned status; /* enum proto_status, or any other number */
     bool retryable;  /* another slot may succeed */
-    bool of_worker;  /* the slot broke, the input is not known to be bad */
+    bool of_worker;  /* not the input, as far as is known */
 };
 int broker_core_fail(struct broker_core *core, uint32_t worker, const struct proto_id *id,
                      uint8_t attempt, const struct broker_core_failure *failure,

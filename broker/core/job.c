@@ -306,9 +306,11 @@ void broker_core_job_retry(struct broker_core *core, struct broker_core_job *job
     else if (job->attempt >= BROKER_CORE_ATTEMPTS_MAX)
         broker_core_job_end(core, job, otherwise, detail, false, now_us);
     else if (!broker_core_service_may_retry(core, job->service, now_us))
-        broker_core_job_end(core, job, PROTO_STATUS_WORKER_LOST,
-                            "the job's slot was lost, and too many jobs are tried again",
-                            false, now_us);
+        broker_core_job_end(
+            core, job,
+            otherwise == PROTO_STATUS_UNAVAILABLE ? otherwise : PROTO_STATUS_WORKER_LOST,
+            "the job's attempt was lost, and too many jobs are tried again", false,
+            now_us);
     else
         broker_core_job_requeue(core, job, now_us);
 }
@@ -353,6 +355,9 @@ void broker_core_job_end(struct broker_core *core, struct broker_core_job *job,
         action->payload = job->payload;
         action->queue_us = until_us - job->accepted_us;
         action->text = detail;
+        if (status == PROTO_STATUS_UNAVAILABLE && !pass_on)
+            action->retry_after_ms =
+                broker_core_service_retry_ms(&core->services[job->service]);
     }
     broker_core_act(core, BROKER_CORE_RELEASE, job->client)->payload = job->payload;
     core->counters.ended[status]++;

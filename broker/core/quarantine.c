@@ -2,11 +2,12 @@
  * Keys that killed slots: two kills within quarantine_us, by whatever requests, and the
  * key is refused until quarantine_us after the last one.
  *
- * A kill is a job whose slot was lost while it worked on the job (FAIL of the worker's
- * fault, or the worker's session closed after START), at a worker with slots: a cacher
- * that dies takes innocent keys with it. A lost session cannot say which of its jobs was
- * to blame, so it counts against all of them; a key that is innocent is cleared by its
- * next good end, which is why it takes two kills without one between them.
+ * A kill is a slot that died of a signal, or was killed for hanging, while it worked on
+ * the job: FAIL(worker_lost) or FAIL(deadline_exceeded) of a worker with slots. Any other
+ * FAIL is a shortage of the host's. Nor does the end of a worker's session count: inputs
+ * are decoded in slots, so what ends the supervisor is a restart, a host or an operator,
+ * and every job in its hands would be blamed. A key that is innocent, as its slot was
+ * killed by somebody else, is cleared by its next good end.
  *
  * The list is in the order of the last kill, which is also the order in which suspects
  * are released: so its head is the one to forget, for its time or for room.

@@ -214,29 +214,35 @@ void broker_core_unsent(struct broker_core *core, const struct proto_id *id,
         broker_core_dispatch(core, now_us);
 }
 
-/* A slot that refuses a job, or leaves with it, was not killed by it. */
-static bool slot_lost(const struct broker_core_worker *worker,
-                      const struct broker_core_failure *failure)
+/* It died of a signal, or was killed for hanging, with the job in hand. Any other failure
+ * says that the host or the worker lacks something, which no input is to blame for. */
+static bool slot_lost(const struct broker_core_failure *failure)
 {
-    return worker->slots_max > 0 && failure->of_worker &&
-           failure->status != PROTO_STATUS_FULL &&
-           failure->status != PROTO_STATUS_DRAINING;
+    return failure->status == PROTO_STATUS_WORKER_LOST ||
+           failure->status == PROTO_STATUS_EXPIRED;
+}
+
+static bool is_kill(const struct broker_core_worker *worker,
+                    const struct broker_core_failure *failure)
+{
+    return worker->slots_max > 0 && failure->of_worker && slot_lost(failure);
 }
 
 static void failed(struct broker_core *core, struct broker_core_job *job,
                    const struct broker_core_failure *failure, uint64_t now_us)
 {
-    unsigned status = failure->status;
+    bool lost = slot_lost(failure);
     enum proto_status otherwise =
-        status == PROTO_STATUS_EXPIRED ? PROTO_STATUS_EXPIRED : PROTO_STATUS_WORKER_LOST;
-    const char *detail = "the worker could not finish the job";
+        lost ? (enum proto_status)failure->status : PROTO_STATUS_UNAVAILABLE;
+    const char *detail = lost ? "the worker could not finish the job"
+                              : "the workers lack what the job needs at present";
 
-    if (status == PROTO_STATUS_FULL && job->state == BROKER_CORE_JOB_SENT &&
+    if (failure->status == PROTO_STATUS_FULL && job->state == BROKER_CORE_JOB_SENT &&
         give_back(core, job, now_us))
         return;
     core->counters.worker_fails++;
     broker_core_service_learn(&core->services[job->service], now_us);
-    if (slot_lost(&core->workers[job->worker], failure))
+    if (is_kill(&core->workers[job->worker], failure))
         broker_core_quarantine_blame(core, job, now_us);
     broker_core_job_loosen(core, job, false, now_us);
     if (failure->retryable || broker_core_job_poisoned(core, job, now_us))
@@ -306,8 +312,6 @@ static void close_session(struct broker_core *core, uint32_t index, uint64_t now
     while (!broker_core_list_empty(&worker->all)) {
         struct broker_core_job *job =
             BROKER_CORE_OF(struct broker_core_job, line, worker->all.next);
-        if (worker->slots_max > 0 && job->state == BROKER_CORE_JOB_RUNNING)
-            broker_core_quarantine_blame(core, job, now_us);
         broker_core_job_loosen(core, job, false, now_us);
         broker_core_job_retry(core, job, PROTO_STATUS_WORKER_LOST,
                               "the workers that had the job went away", now_us);

@@ -97,8 +97,8 @@ static void deliver_answer(struct world *world, uint32_t handle, uint32_t verb,
         return;
     if (verb == PROTO_DONE)
         sim_shadow_good_end(shadow, record);
-    else if (failure.of_worker && status != PROTO_STATUS_FULL &&
-             status != PROTO_STATUS_DRAINING)
+    else if (failure.of_worker &&
+             (status == PROTO_STATUS_WORKER_LOST || status == PROTO_STATUS_EXPIRED))
         sim_shadow_killed(shadow, record);
     sim_shadow_off_worker(shadow, record);
     if (verb == PROTO_FAIL)

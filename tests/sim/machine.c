@@ -225,6 +225,18 @@ static void abort_job(struct world *world, const struct world_event *event)
     say_ready(world, event->who);
 }
 
+/* How a slot fails: of its own death, of hanging, or of what its host lacks. */
+static enum proto_status choose_failure(struct world *world)
+{
+    static const enum proto_status shortages[] = {
+        PROTO_STATUS_INTERNAL, PROTO_STATUS_UNAVAILABLE, PROTO_STATUS_DRAINING};
+
+    if (sim_chance(&world->random, 200))
+        return shortages[sim_range(&world->random, 0, 2)];
+    return sim_chance(&world->random, 300) ? PROTO_STATUS_EXPIRED
+                                           : PROTO_STATUS_WORKER_LOST;
+}
+
 void machine_step(struct world *world, const struct world_event *event)
 {
     struct world_machine *machine = &world->machine[event->who];
@@ -246,7 +258,7 @@ void machine_step(struct world *world, const struct world_event *event)
             slot->fate == WORLD_GOOD ? PROTO_STATUS_OK : PROTO_STATUS_UNDECODABLE, 0);
     else if (slot->fate != WORLD_HANG)
         machine_send(world, event->who, PROTO_FAIL, &slot->id, slot->attempt,
-                     PROTO_STATUS_INTERNAL,
+                     choose_failure(world),
                      WORLD_OF_WORKER | (slot->fate == WORLD_CRASH ? WORLD_RETRYABLE : 0));
     free_slot(world, event->who, slot);
 }

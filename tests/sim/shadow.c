@@ -185,6 +185,9 @@ static void final(struct sim_shadow *shadow, const struct broker_core_action *ac
     MUST(action->status != PROTO_STATUS_EXPIRED ||
              shadow->now_us >= record->deadline_us || record->attempt > 0,
          "request %u expired before its time", record->index);
+    MUST(action->status != PROTO_STATUS_UNAVAILABLE || action->pass_on ||
+             action->retry_after_ms > 0,
+         "request %u ended for a shortage without retry-after", record->index);
     MUST(action->status != PROTO_STATUS_POISON_INPUT || action->pass_on ||
              sim_rule_poison(shadow, record),
          "request %u ended as poison", record->index);
@@ -337,8 +340,6 @@ static void worker_down(struct sim_shadow *shadow, uint32_t index)
         if ((record->place != SIM_SENT && record->place != SIM_RUNNING) ||
             record->worker != index)
             continue;
-        if (record->place == SIM_RUNNING)
-            sim_shadow_killed(shadow, record);
         sim_shadow_off_worker(shadow, record);
         sim_shadow_lost(shadow, record, true);
     }

@@ -182,10 +182,11 @@ static inline int done(struct fixture *f, const struct broker_core_action *job)
                             PROTO_STATUS_OK, f->now_us);
 }
 
+/* Its slot died of it. */
 static inline int fail_job(struct fixture *f, const struct broker_core_action *job,
                            bool retryable)
 {
-    struct broker_core_failure failure = {PROTO_STATUS_INTERNAL, retryable, true};
+    struct broker_core_failure failure = {PROTO_STATUS_WORKER_LOST, retryable, true};
     return broker_core_fail(f->core, job->peer, &job->request, job->attempt, &failure,
                             f->now_us);
 }

@@ -129,14 +129,16 @@ static void submit(struct mesh *mesh, unsigned n, const char *payload)
     send_to(mesh->client, envelope, &submit, payload);
 }
 
+static struct proto_envelope answer_to(const struct got *job, uint8_t verb)
+{
+    return (struct proto_envelope){
+        .verb = verb, .request = job->envelope.request, .attempt = job->envelope.attempt};
+}
+
 static void answer(void *worker, uint8_t verb, const struct got *job, const void *body,
                    const char *payload)
 {
-    send_to(worker,
-            (struct proto_envelope){.verb = verb,
-                                    .request = job->envelope.request,
-                                    .attempt = job->envelope.attempt},
-            body, payload);
+    send_to(worker, answer_to(job, verb), body, payload);
 }
 
 static void say_ready(void *worker, uint64_t credit)
@@ -230,7 +232,7 @@ static void a_request_and_its_result_go_through_untouched(void **state)
 static void a_failed_job_is_sent_again_with_the_same_payload(void **state)
 {
     struct mesh *mesh = *state;
-    struct proto_outcome failure = {.retryable = 1, .detail = "slot died"};
+    struct proto_outcome failure = {.retryable = 1, .detail = "no memory for a slot"};
     struct proto_outcome outcome;
     struct got got;
 
@@ -243,9 +245,10 @@ static void a_failed_job_is_sent_again_with_the_same_payload(void **state)
     assert_string_equal(got.payload, "a picture");
     answer(mesh->worker, PROTO_FAIL, &got, &failure, NULL);
     expect(mesh->client, PROTO_FINAL, &got);
-    assert_int_equal(got.envelope.status, PROTO_STATUS_WORKER_LOST);
+    assert_int_equal(got.envelope.status, PROTO_STATUS_UNAVAILABLE);
     outcome_of(&got, &outcome);
-    assert_string_equal(outcome.code, "worker_lost");
+    assert_string_equal(outcome.code, "unavailable");
+    assert_true(outcome.retry_after_ms > 0);
     assert_true(outcome.detail[0] != '\0');
 }
 
@@ -260,7 +263,9 @@ static void an_input_that_killed_two_slots_is_refused_until_it_is_purged(void **
     submit(mesh, 1, "a bomb");
     for (int i = 0; i < 2; i++) {
         expect(mesh->worker, PROTO_JOB, &got);
-        answer(mesh->worker, PROTO_FAIL, &got, &failure, NULL);
+        struct proto_envelope fail = answer_to(&got, PROTO_FAIL);
+        fail.status = PROTO_STATUS_WORKER_LOST;
+        send_to(mesh->worker, fail, &failure, NULL);
     }
     expect(mesh->client, PROTO_FINAL, &got);
     assert_int_equal(got.envelope.status, PROTO_STATUS_POISON_INPUT);

@@ -199,7 +199,7 @@ static void a_worker_that_always_refuses_costs_attempts_in_the_end(void **state)
         ready(&f, 0, 1, 1);
     }
     assert_int_equal(jobs, BROKER_CORE_RETURNS_MAX + BROKER_CORE_ATTEMPTS_MAX);
-    assert_int_equal(nth(&f, BROKER_CORE_FINAL, 0)->status, PROTO_STATUS_WORKER_LOST);
+    assert_int_equal(nth(&f, BROKER_CORE_FINAL, 0)->status, PROTO_STATUS_UNAVAILABLE);
     close_core(&f);
 }
 

@@ -135,42 +135,63 @@ static void a_waiting_job_of_a_quarantined_key_ends_before_it_kills(void **state
     close_core(&f);
 }
 
-static void a_lost_worker_blames_what_it_had_begun(void **state)
+static void a_lost_worker_is_no_inputs_doing(void **state)
 {
     struct fixture f;
     (void)state;
     open_with(&f, 8);
-    for (unsigned n = 0; n < 2; n++) {
-        struct broker_core_action begun = job_for(&f, 1, KEY),
-                                  sent = job_for(&f, 2, OTHER);
+    for (unsigned n = 0; n < 3; n++) {
+        struct broker_core_action begun = job_for(&f, 1, KEY);
         start(&f, &begun);
-        assert_int_equal(sent.attempt, 1);
         broker_core_worker_bye(f.core, 0, f.now_us);
         (void)broker_core_cancel(f.core, 0, &(struct proto_id){{1, 0, 1}}, f.now_us);
-        (void)broker_core_cancel(f.core, 0, &(struct proto_id){{2, 0, 1}}, f.now_us);
         enlist(&f, 0, 4, 4);
     }
-    ready(&f, 0, 4, 4);
-    assert_refused(&f, KEY);
-    assert_served(&f, OTHER);
+    assert_served(&f, KEY);
     close_core(&f);
 }
 
-static void only_the_workers_fault_with_a_slot_counts(void **state)
+static void fail_with(struct fixture *f, unsigned n, unsigned status, bool of_worker)
 {
+    struct broker_core_failure failure = {status, true, of_worker};
+    struct broker_core_action job = job_for(f, n, KEY);
+
+    start(f, &job);
+    broker_core_fail(f->core, job.peer, &job.request, 1, &failure, f->now_us);
+    ready(f, 0, 4, 4);
+    job = *nth(f, BROKER_CORE_JOB, 1);
+    start(f, &job);
+    broker_core_fail(f->core, job.peer, &job.request, 2, &failure, f->now_us);
+}
+
+static void only_a_slots_own_death_counts(void **state)
+{
+    static const unsigned shortages[] = {PROTO_STATUS_INTERNAL, PROTO_STATUS_FULL,
+                                         PROTO_STATUS_DRAINING, PROTO_STATUS_UNAVAILABLE,
+                                         PROTO_STATUS_COUNT + 7};
     struct fixture f;
-    struct broker_core_failure of_input = {PROTO_STATUS_INTERNAL, false, false};
-    struct broker_core_failure leaves = {PROTO_STATUS_DRAINING, false, true};
     (void)state;
     open_with(&f, 8);
-    for (unsigned n = 1; n <= 3; n++) {
-        struct broker_core_action job = job_for(&f, n, KEY);
-        broker_core_fail(f.core, 0, &job.request, 1, &of_input, f.now_us);
-        job = job_for(&f, 10 + n, KEY);
-        broker_core_fail(f.core, 0, &job.request, 1, &leaves, f.now_us);
+    for (unsigned i = 0; i < 5; i++) {
+        fail_with(&f, 1 + i, shortages[i], true);
+        /* Our own shortage: not now, but soon. */
+        const struct broker_core_action *end = nth(&f, BROKER_CORE_FINAL, 0);
+        assert_int_equal(end->status, PROTO_STATUS_UNAVAILABLE);
+        assert_true(end->retry_after_ms > 0);
     }
+    fail_with(&f, 10, PROTO_STATUS_WORKER_LOST, false);
     assert_served(&f, KEY);
-    enlist(&f, 1, 0, 0); /* without slots, as a cacher */
+    fail_with(&f, 11, PROTO_STATUS_EXPIRED, true); /* hung, and was killed, twice */
+    assert_refused(&f, KEY);
+    close_core(&f);
+}
+
+static void where_there_are_no_slots_none_is_killed(void **state)
+{
+    struct fixture f;
+    (void)state;
+    open_with(&f, 8);
+    enlist(&f, 1, 0, 0); /* as a cacher */
     broker_core_worker_bye(f.core, 0, f.now_us);
     for (unsigned n = 1; n <= 3; n++) {
         clear(&f);
@@ -266,8 +287,9 @@ int main(void)
         cmocka_unit_test(quarantine_ends_with_its_time),
         cmocka_unit_test(kills_that_are_far_apart_do_not_add_up),
         cmocka_unit_test(a_waiting_job_of_a_quarantined_key_ends_before_it_kills),
-        cmocka_unit_test(a_lost_worker_blames_what_it_had_begun),
-        cmocka_unit_test(only_the_workers_fault_with_a_slot_counts),
+        cmocka_unit_test(a_lost_worker_is_no_inputs_doing),
+        cmocka_unit_test(only_a_slots_own_death_counts),
+        cmocka_unit_test(where_there_are_no_slots_none_is_killed),
         cmocka_unit_test(the_oldest_suspect_gives_way_when_the_table_is_full),
         cmocka_unit_test(a_pardon_releases_one_key_or_all),
         cmocka_unit_test(a_key_is_refused_by_the_service_whose_slots_it_killed_only),
