@@ -410,6 +410,14 @@ bool cacher_leases_fulfil(struct cacher_leases *leases,
     return held;
 }
 
+bool cacher_leases_holds(struct cacher_leases *leases,
+                         const uint8_t key[PROTO_DIGEST_BYTES], uint64_t lease)
+{
+    uint32_t i = find_entry(leases, key);
+
+    return i != NONE && leases->entries[i].lease == lease && !leases->entries[i].looking;
+}
+
 bool cacher_leases_drop(struct cacher_leases *leases,
                         const uint8_t key[PROTO_DIGEST_BYTES], uint64_t lease,
                         uint64_t now_us)

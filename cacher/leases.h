@@ -105,6 +105,10 @@ enum cacher_turn cacher_leases_get(struct cacher_leases *leases,
 bool cacher_leases_fulfil(struct cacher_leases *leases,
                           const uint8_t key[PROTO_DIGEST_BYTES], uint64_t lease);
 
+/* Whether `lease` is the one that holds, a caller's. */
+bool cacher_leases_holds(struct cacher_leases *leases,
+                         const uint8_t key[PROTO_DIGEST_BYTES], uint64_t lease);
+
 /* The holder could not compute: the next one parked gets a lease, by `answer`. False,
  * and nothing happens, when `lease` is not the one that holds. */
 bool cacher_leases_drop(struct cacher_leases *leases,

@@ -39,6 +39,12 @@ struct hotcache_value *cacher_memory_get(struct cacher_memory *memory,
     return hotcache_get(memory->results, key, PROTO_DIGEST_BYTES, now_us);
 }
 
+void cacher_memory_drop(struct cacher_memory *memory,
+                        const uint8_t key[PROTO_DIGEST_BYTES])
+{
+    (void)hotcache_remove(memory->results, key, PROTO_DIGEST_BYTES);
+}
+
 uint64_t cacher_memory_cost(const struct hotcache_value *result)
 {
     return result->size + result->overhead + HOTCACHE_ENTRY_BYTES;

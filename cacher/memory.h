@@ -47,6 +47,10 @@ struct hotcache_value *cacher_memory_refused(struct cacher_memory *memory,
                                              const uint8_t key[PROTO_DIGEST_BYTES],
                                              uint64_t now_us);
 
+/* It is no result of the key: forgotten. */
+void cacher_memory_drop(struct cacher_memory *memory,
+                        const uint8_t key[PROTO_DIGEST_BYTES]);
+
 /* Bytes that count against the bound. */
 uint64_t cacher_memory_cost(const struct hotcache_value *result);
 /* For the time to live of its key less `age_us`, but a tenth of it at least. Takes a

@@ -99,7 +99,8 @@ static void look(struct cacher *cacher, const struct cacher_job *job, uint64_t l
 {
     const uint8_t *key = job->submit.key;
 
-    if (cacher_tiers_look(&cacher->tiers, key, lease, on_looked, cacher) == 0)
+    if (cacher_tiers_look(&cacher->tiers, key, cacher_value_kind(&job->submit), lease,
+                          on_looked, cacher) == 0)
         cacher_answer_start(cacher, &job->ticket);
     else /* nobody can be asked: as if nothing was found, at once */
         (void)cacher_leases_drop(cacher->leases, key, lease, cacher_now_us(cacher));
@@ -133,12 +134,29 @@ static void get_missing(struct cacher *cacher, struct cacher_job *job)
     }
 }
 
+/* A denoised picture shows not of which key it is, so it may have been kept under one of
+ * features before anybody proved that. NULL then: it is dropped. */
+static struct hotcache_value *find(struct cacher *cacher, const struct cacher_job *job)
+{
+    const uint8_t *key = job->submit.key;
+    struct hotcache_value *value =
+        cacher_memory_get(&cacher->memory, key, cacher_now_us(cacher));
+
+    if (value == NULL ||
+        cacher_value_is_of(PROTO_KIND_FEATURES, value->bytes, value->size) ||
+        cacher_value_kind(&job->submit) != PROTO_KIND_FEATURES)
+        return value;
+    cacher->metrics->misfits++;
+    cacher_memory_drop(&cacher->memory, key);
+    hotcache_value_unref(value);
+    return NULL;
+}
+
 /* True when a result or a refusal was in memory and is on its way. */
 static bool answer_from_memory(struct cacher *cacher, const struct cacher_job *job)
 {
     const uint8_t *key = job->submit.key;
-    uint64_t now_us = cacher_now_us(cacher);
-    struct hotcache_value *value = cacher_memory_get(&cacher->memory, key, now_us);
+    struct hotcache_value *value = find(cacher, job);
 
     if (!job->ticket.peek)
         cacher_plan_get(&cacher->plan, key,
@@ -150,7 +168,7 @@ static bool answer_from_memory(struct cacher *cacher, const struct cacher_job *j
             cacher_tiers_touch(&cacher->tiers, key);
     } else {
         cacher->metrics->memory_misses++;
-        value = cacher_memory_refused(&cacher->memory, key, now_us);
+        value = cacher_memory_refused(&cacher->memory, key, cacher_now_us(cacher));
         if (value == NULL)
             return false;
         cacher->metrics->negative_hits++;
@@ -196,22 +214,25 @@ static void put_fails(struct cacher *cacher, const struct cacher_job *job)
     cacher_answer_end(cacher, &job->ticket, PROTO_STATUS_FULL, "out of memory");
 }
 
-static const char *check_put(const struct cacher_job *job)
+static const char *check_put(const struct cacher_job *job, struct proto_result *result)
 {
     const struct proto_submit *submit = &job->submit;
 
     if (proto_tags_check(submit->tags, strlen(submit->tags)) != NULL)
         return "the tags are malformed";
-    return cacher_value_check(submit->key, zmq_msg_data(job->payload),
-                              zmq_msg_size(job->payload));
+    return cacher_value_check_put(submit, zmq_msg_data(job->payload),
+                                  zmq_msg_size(job->payload), result);
 }
 
 /* One reference; NULL: out of memory. */
-static struct hotcache_value *result_of(const struct cacher_job *job)
+static struct hotcache_value *result_of(const struct cacher_job *job,
+                                        const struct proto_result *result)
 {
     const struct proto_submit *submit = &job->submit;
     struct cacher_record record = {
         .created_s = cacher_wall_s(),
+        .width_px = result->width_px,
+        .height_px = result->height_px,
         .cost_us = submit->cost_us < UINT32_MAX ? (uint32_t)submit->cost_us : UINT32_MAX,
         .params = submit->params,
         .params_bytes = (uint16_t)submit->params_bytes,
@@ -220,8 +241,6 @@ static struct hotcache_value *result_of(const struct cacher_job *job)
         .payload = zmq_msg_data(job->payload),
         .payload_bytes = (uint32_t)zmq_msg_size(job->payload)};
 
-    cacher_value_picture(record.payload, record.payload_bytes, &record.width_px,
-                         &record.height_px);
     return cacher_result_new(&record);
 }
 
@@ -238,23 +257,39 @@ static void keep(struct cacher *cacher, const uint8_t *key, struct hotcache_valu
     cacher_tiers_put(&cacher->tiers, key, value);
 }
 
+/* A result never changes under its key: the first one stays, so that what was handed out
+ * and what will be are the same bytes. But what is put has proved of which kind the key
+ * is: one of the other kind is no result of it, and gives way. */
+static struct hotcache_value *known_result(struct cacher *cacher,
+                                           const struct cacher_job *job,
+                                           const struct proto_result *result)
+{
+    const uint8_t *key = job->submit.key;
+    struct hotcache_value *value =
+        cacher_memory_get(&cacher->memory, key, cacher_now_us(cacher));
+
+    if (value == NULL || cacher_value_is_of(result->kind, value->bytes, value->size))
+        return value;
+    cacher->metrics->misfits++;
+    hotcache_value_unref(value);
+    return NULL;
+}
+
 static void put_result(struct cacher *cacher, struct cacher_job *job)
 {
     const uint8_t *key = job->submit.key;
-    const char *wrong = check_put(job);
+    struct proto_result result = {0};
+    const char *wrong = check_put(job, &result);
 
     if (wrong != NULL) {
         refuse_put(cacher, job, wrong);
         return;
     }
-    /* A result never changes under its key: the first one stays, so that what was
-     * handed out and what will be are the same bytes. */
-    struct hotcache_value *value =
-        cacher_memory_get(&cacher->memory, key, cacher_now_us(cacher));
+    struct hotcache_value *value = known_result(cacher, job, &result);
     cacher->metrics->puts_known += value != NULL;
     bool known = value != NULL;
     if (!known)
-        value = result_of(job);
+        value = result_of(job, &result);
     if (value == NULL) {
         put_fails(cacher, job);
         return;
@@ -269,7 +304,8 @@ static void put_result(struct cacher *cacher, struct cacher_job *job)
     cacher_answer_end(cacher, &job->ticket, PROTO_STATUS_OK, "");
 }
 
-/* The input is refused, whoever sends it next. */
+/* The input is refused, whoever sends it next. Nothing shows whether that is true, so it
+ * is taken of the one who was asked to compute, alone. */
 static void put_refusal(struct cacher *cacher, struct cacher_job *job)
 {
     const struct proto_submit *submit = &job->submit;
@@ -279,6 +315,16 @@ static void put_refusal(struct cacher *cacher, struct cacher_job *job)
     if (submit->status >= PROTO_STATUS_COUNT ||
         !proto_status_is_of_input((unsigned)submit->status)) {
         refuse_put(cacher, job, "this status says nothing lasting of an input");
+        return;
+    }
+    if (cacher_value_kind(submit) == 0) {
+        refuse_put(cacher, job,
+                   "a refusal is put with the hash and parameters that make its key");
+        return;
+    }
+    if (!cacher_leases_holds(cacher->leases, submit->key, submit->lease)) {
+        cacher->metrics->puts_late++;
+        cacher_answer_end(cacher, &job->ticket, PROTO_STATUS_OK, "");
         return;
     }
     refusal.status = (enum proto_status)submit->status;

@@ -10,6 +10,7 @@
 struct look {
     struct cacher_tiers *tiers;
     uint8_t key[PROTO_DIGEST_BYTES];
+    enum proto_kind kind;
     uint64_t lease;
     unsigned at; /* the tier that is asked */
     cacher_looked_fn *looked;
@@ -76,7 +77,8 @@ static int ask_next(struct look *look)
 static struct hotcache_value *take(struct look *look, const struct cacher_record *record)
 {
     if (memcmp(record->key, look->key, PROTO_DIGEST_BYTES) != 0 ||
-        cacher_value_check(look->key, record->payload, record->payload_bytes) != NULL) {
+        !cacher_value_fits(look->key, look->kind, record->payload,
+                           record->payload_bytes)) {
         look->tiers->behind[look->at].refused++;
         return NULL;
     }
@@ -112,13 +114,15 @@ static void on_got(enum cacher_found found, const struct cacher_record *record, 
 }
 
 int cacher_tiers_look(struct cacher_tiers *tiers, const uint8_t key[PROTO_DIGEST_BYTES],
-                      uint64_t lease, cacher_looked_fn *looked, void *arg)
+                      enum proto_kind kind, uint64_t lease, cacher_looked_fn *looked,
+                      void *arg)
 {
     struct look *look = malloc(sizeof *look);
 
     if (look == NULL)
         return -ENOMEM;
-    *look = (struct look){.tiers = tiers, .lease = lease, .looked = looked, .arg = arg};
+    *look = (struct look){
+        .tiers = tiers, .kind = kind, .lease = lease, .looked = looked, .arg = arg};
     memcpy(look->key, key, PROTO_DIGEST_BYTES);
     if (ask_next(look) < 0) {
         free(look);

@@ -11,6 +11,7 @@
 
 #include "cacher/result.h"
 #include "cacher/tier/tier.h"
+#include "proto/key.h"
 
 #define CACHER_TIERS_MAX 2
 
@@ -52,9 +53,11 @@ typedef void cacher_looked_fn(const uint8_t key[PROTO_DIGEST_BYTES], uint64_t le
 /* Whether there is any tier to ask, now or later. */
 bool cacher_tiers_any(const struct cacher_tiers *tiers);
 /* 0, and `looked` is called once, later, with `lease` handed through; -EHOSTDOWN: no tier
- * can be asked now; -ENOMEM. */
+ * can be asked now; -ENOMEM. `kind` is the key's where it is proved, else 0: what a tier
+ * has of the other kind is missing there. */
 int cacher_tiers_look(struct cacher_tiers *tiers, const uint8_t key[PROTO_DIGEST_BYTES],
-                      uint64_t lease, cacher_looked_fn *looked, void *arg);
+                      enum proto_kind kind, uint64_t lease, cacher_looked_fn *looked,
+                      void *arg);
 
 /* Written behind, to every tier that takes it. */
 void cacher_tiers_put(struct cacher_tiers *tiers, const uint8_t key[PROTO_DIGEST_BYTES],

@@ -2,54 +2,55 @@
 
 #include <string.h>
 
-/* PNG, third edition: signature; IHDR first, 25 bytes; IEND last, 12 bytes. */
-#define PNG_SIGNATURE_BYTES 8
-#define PNG_BYTES_MIN       (PNG_SIGNATURE_BYTES + 25 + 12)
-
-static const uint8_t png_begin[] = {0x89, 'P', 'N', 'G', '\r', '\n', 0x1a, '\n',
-                                    0,    0,   0,   13,  'I',  'H',  'D',  'R'};
-static const uint8_t png_end[] = {0, 0, 0, 0, 'I', 'E', 'N', 'D', 0xae, 0x42, 0x60, 0x82};
-
-/* Both ends, so that a cut picture is refused. What lies between is the reader's. */
-static const char *check_png(const uint8_t *bytes, size_t size)
+enum proto_kind cacher_value_kind(const struct proto_submit *submit)
 {
-    if (size < PNG_BYTES_MIN || memcmp(bytes, png_begin, sizeof png_begin) != 0)
-        return "the payload begins like a PNG but has no header";
-    if (memcmp(bytes + size - sizeof png_end, png_end, sizeof png_end) != 0)
-        return "the PNG does not end: it was cut";
-    return NULL;
+    static const enum proto_kind kinds[] = {PROTO_KIND_FEATURES, PROTO_KIND_DENOISE};
+    struct proto_params params;
+    uint8_t made[PROTO_DIGEST_BYTES];
+
+    if (submit->image_sha256_bytes != PROTO_DIGEST_BYTES ||
+        proto_params_decode(submit->params, submit->params_bytes, &params) < 0)
+        return 0;
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
+        if (proto_key(submit->image_sha256, kinds[i], &params, made) == 0 &&
+            memcmp(made, submit->key, sizeof made) == 0)
+            return kinds[i];
+    return 0;
 }
 
-const char *cacher_value_check(const uint8_t key[PROTO_DIGEST_BYTES],
-                               const uint8_t *bytes, size_t size)
+bool cacher_value_is_of(enum proto_kind kind, const uint8_t *bytes, size_t size)
 {
-    struct proto_blob blob;
+    static const uint8_t magic[4] = {'S', 'M', 'F', 'B'};
+    bool is_blob = size >= sizeof magic && memcmp(bytes, magic, sizeof magic) == 0;
 
-    if (size >= PNG_SIGNATURE_BYTES && memcmp(bytes, png_begin, PNG_SIGNATURE_BYTES) == 0)
-        return check_png(bytes, size);
-    if (proto_blob_decode(bytes, size, &blob) < 0)
-        return "the payload is neither features nor a PNG";
-    if (memcmp(blob.key, key, PROTO_DIGEST_BYTES) != 0)
-        return "the features are those of another key";
-    return NULL;
+    return kind == 0 || is_blob == (kind == PROTO_KIND_FEATURES);
 }
 
-static uint32_t get_u32_big(const uint8_t *bytes)
+bool cacher_value_fits(const uint8_t key[PROTO_DIGEST_BYTES], enum proto_kind kind,
+                       const uint8_t *bytes, size_t size)
 {
-    return (uint32_t)bytes[0] << 24 | (uint32_t)bytes[1] << 16 | (uint32_t)bytes[2] << 8 |
-           bytes[3];
+    struct proto_result_known known = {.kind = kind, .key = key, .sums_checked = true};
+
+    return proto_result_check(bytes, size, &known, NULL) == NULL;
 }
 
-void cacher_value_picture(const uint8_t *bytes, size_t size, uint32_t *width_px,
-                          uint32_t *height_px)
+const char *cacher_value_check_put(const struct proto_submit *submit,
+                                   const uint8_t *bytes, size_t size,
+                                   struct proto_result *out)
 {
-    struct proto_blob blob;
+    struct proto_params params;
+    struct proto_result_known known = {.key = submit->key};
 
-    if (memcmp(bytes, png_begin, PNG_SIGNATURE_BYTES) == 0) {
-        *width_px = get_u32_big(bytes + sizeof png_begin);
-        *height_px = get_u32_big(bytes + sizeof png_begin + 4);
-    } else if (proto_blob_decode(bytes, size, &blob) == 0) {
-        *width_px = blob.width_px;
-        *height_px = blob.height_px;
+    if (submit->params_bytes > 0) {
+        if (proto_params_decode(submit->params, submit->params_bytes, &params) < 0)
+            return "the parameters are malformed";
+        known.params = &params;
     }
+    if (submit->image_sha256_bytes == PROTO_DIGEST_BYTES)
+        known.image_sha256 = submit->image_sha256;
+    const char *why = proto_result_check(bytes, size, &known, out);
+    if (why == NULL && cacher_value_is_of(PROTO_KIND_DENOISE, bytes, size) &&
+        cacher_value_kind(submit) != PROTO_KIND_DENOISE)
+        return "a denoised picture is put with the hash and parameters that make its key";
+    return why;
 }

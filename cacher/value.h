@@ -1,25 +1,34 @@
 /*
- * value.h - what may be cached: results that show what they are.
+ * value.h - which results may be kept and served under a key.
  *
- * A put comes from another process. What is served to everybody under a key is checked
- * first: features must be a whole blob that names the same key, a denoised picture must
- * be a whole PNG. The same holds for what a tier behind memory gives back: other programs
- * may write there. Pure, thread-safe.
+ * Features show what they are: picture hash and parameters in a blob make its key
+ * (proto/result.h). A denoised picture and the refusal of an input show nothing, so who
+ * puts one says of which picture, with which parameters, and these have to make the key:
+ * a key alone, which answers and addresses carry, is not enough to put something under
+ * it. What a tier behind gives back is checked as well: other programs may write there.
+ * Pure, thread-safe.
  */
 #ifndef CACHER_VALUE_H
 #define CACHER_VALUE_H
 
-#include "proto/key.h"
+#include "proto/body.h"
+#include "proto/result.h"
 
-#include <stddef.h>
-#include <stdint.h>
+/* Of which kind the key of a job is, proved by its picture hash and parameters; 0: they
+ * are not there, or make another key. */
+enum proto_kind cacher_value_kind(const struct proto_submit *submit);
 
-/* NULL when `bytes` may be served under `key`, else why not: a static sentence. */
-const char *cacher_value_check(const uint8_t key[PROTO_DIGEST_BYTES],
-                               const uint8_t *bytes, size_t size);
+/* Whether `bytes`, which were checked once, are of `kind`; 0: of either. */
+bool cacher_value_is_of(enum proto_kind kind, const uint8_t *bytes, size_t size);
 
-/* Width and height in pixels of what cacher_value_check() passed. */
-void cacher_value_picture(const uint8_t *bytes, size_t size, uint32_t *width_px,
-                          uint32_t *height_px);
+/* Whether what a tier gave back may be served under `key`. Its sums are the record's. */
+bool cacher_value_fits(const uint8_t key[PROTO_DIGEST_BYTES], enum proto_kind kind,
+                       const uint8_t *bytes, size_t size);
+
+/* NULL with `out` filled: the payload of a put may be kept. Else why not: a static
+ * sentence. */
+const char *cacher_value_check_put(const struct proto_submit *submit,
+                                   const uint8_t *bytes, size_t size,
+                                   struct proto_result *out);
 
 #endif

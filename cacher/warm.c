@@ -65,7 +65,7 @@ static bool on_each(const struct cacher_record *record, void *arg)
         cacher_memory_get(&cacher->memory, record->key, cacher_now_us(cacher));
     hotcache_value_unref(known);
     if (known != NULL ||
-        cacher_value_check(record->key, record->payload, record->payload_bytes) != NULL)
+        !cacher_value_fits(record->key, 0, record->payload, record->payload_bytes))
         return true;
     struct hotcache_value *value = cacher_result_new(record);
     bool more = value != NULL && keep(warm, record, value);

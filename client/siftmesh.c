@@ -505,7 +505,6 @@ static void settle(struct siftmesh *mesh, const struct proto_submit *asked,
     snprintf(body.service, sizeof body.service, "cache");
     snprintf(body.method, sizeof body.method, "%s", ok ? "put" : "drop");
     body.lease = lease;
-    body.image_sha256_bytes = 0;
     body.cost_us = outcome->decode_us + outcome->denoise_us + outcome->sift_us;
     /* Who sends the same picture next is told the same, without a slot's time. */
     if (!ok && strcmp(outcome->blame, "input") == 0 &&
@@ -525,11 +524,10 @@ static void settle(struct siftmesh *mesh, const struct proto_submit *asked,
 static int ask_cache(struct siftmesh *mesh, const struct proto_submit *asked,
                      int timeout_ms, struct siftmesh_result *result)
 {
-    struct proto_submit body = {.key_bytes = PROTO_DIGEST_BYTES};
+    struct proto_submit body = *asked;
 
     snprintf(body.service, sizeof body.service, "cache");
     snprintf(body.method, sizeof body.method, "get");
-    memcpy(body.key, asked->key, sizeof body.key);
     return submit(mesh, &body, NULL, 0, 0,
                   timeout_ms < CACHE_WAIT_MS ? timeout_ms : CACHE_WAIT_MS, result);
 }

@@ -1,6 +1,7 @@
 #include "gateway/flight_internal.h"
 
-#include "proto/blob.h"
+#include "proto/picture.h"
+#include "proto/result.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -44,22 +45,29 @@ static struct hotcache_value *take_value(zmq_msg_t *payload)
     return &whole->value;
 }
 
-/* Whether a payload is the result that was asked for. */
-bool gateway_flight_is_result(const struct gateway_flight *flight, zmq_msg_t *payload)
+/* Whether a payload is the result that was asked for. What the cache has was checked by
+ * it, but for what only a gateway knows. */
+bool gateway_flight_is_result(struct gateway_flight *flight, zmq_msg_t *payload)
 {
-    static const uint8_t png[8] = {0x89, 'P', 'N', 'G', '\r', '\n', 0x1a, '\n'};
-    struct proto_blob blob;
+    const struct gateway_ask *ask = &flight->ask;
+    struct proto_result_known known = {.key = ask->key,
+                                       .sums_checked = flight->step != GATEWAY_COMPUTE};
+    struct proto_picture picture;
 
     if (payload == NULL)
         return false;
-    const uint8_t *bytes = zmq_msg_data(payload);
-    size_t size = zmq_msg_size(payload);
-    /* Who looks a key up cannot know of which kind it is. */
-    if ((flight->ask.peek || flight->ask.kind == PROTO_KIND_DENOISE) &&
-        size > sizeof png && memcmp(bytes, png, sizeof png) == 0)
-        return true;
-    return proto_blob_decode(bytes, size, &blob) == 0 &&
-           memcmp(blob.key, flight->ask.key, PROTO_DIGEST_BYTES) == 0;
+    if (!ask->peek) { /* who looks a key up knows no more than the key */
+        known.kind = ask->kind;
+        known.image_sha256 = ask->image_sha256;
+        known.params = &ask->params;
+        if (proto_picture_probe(zmq_msg_data(&flight->image),
+                                zmq_msg_size(&flight->image), &picture) == 0) {
+            known.width_px = picture.width_px;
+            known.height_px = picture.height_px;
+        }
+    }
+    return proto_result_check(zmq_msg_data(payload), zmq_msg_size(payload), &known,
+                              NULL) == NULL;
 }
 
 static void free_result(struct gateway_result *result)
@@ -67,6 +75,18 @@ static void free_result(struct gateway_result *result)
     for (size_t i = 0; i < sizeof result->rendered / sizeof result->rendered[0]; i++)
         hotcache_value_unref(result->rendered[i]);
     hotcache_value_unref(result->value);
+}
+
+void gateway_flight_name(const struct gateway_flight *flight, struct proto_submit *body)
+{
+    body->key_bytes = PROTO_DIGEST_BYTES;
+    memcpy(body->key, flight->ask.key, PROTO_DIGEST_BYTES);
+    if (flight->ask.peek)
+        return;
+    body->image_sha256_bytes = PROTO_DIGEST_BYTES;
+    memcpy(body->image_sha256, flight->ask.image_sha256, PROTO_DIGEST_BYTES);
+    body->params_bytes = PROTO_PARAMS_BYTES;
+    proto_params_encode(&flight->ask.params, body->params);
 }
 
 /* ---- the end -------------------------------------------------------------------- */
@@ -86,19 +106,15 @@ static void send_put(struct gateway_flight *flight, const struct gateway_result 
                      uint64_t now_us)
 {
     struct gateway_flight_counters *counters = &flight->flights->counters;
-    struct proto_submit body = {.service = "cache",
-                                .method = "put",
-                                .key_bytes = PROTO_DIGEST_BYTES,
-                                .params_bytes = PROTO_PARAMS_BYTES,
-                                .lease = flight->lease};
+    struct proto_submit body = {
+        .service = "cache", .method = "put", .lease = flight->lease};
     struct gateway_submit put = {.body = &body,
                                  .trace = flight->ask.trace,
                                  .budget_us = PUT_US,
                                  .priority = PROTO_PRIORITY_NORMAL};
 
-    memcpy(body.key, flight->ask.key, PROTO_DIGEST_BYTES);
+    gateway_flight_name(flight, &body);
     memcpy(body.tags, flight->ask.tags, sizeof flight->ask.tags);
-    proto_params_encode(&flight->ask.params, body.params);
     if (result->value != NULL) {
         put.payload = &((struct message_value *)result->value->owner)->msg;
         body.cost_us = result->decode_us + result->denoise_us + result->sift_us;

@@ -64,7 +64,9 @@ void gateway_flight_raise(struct gateway_flight *flight, enum proto_priority pri
 /* ---- flight_end.c ---- */
 
 /* Whether a payload (or NULL) is the result that was asked for. */
-bool gateway_flight_is_result(const struct gateway_flight *flight, zmq_msg_t *payload);
+bool gateway_flight_is_result(struct gateway_flight *flight, zmq_msg_t *payload);
+/* Key, picture hash and parameters of what a flight asks for; of a peek the key alone. */
+void gateway_flight_name(const struct gateway_flight *flight, struct proto_submit *body);
 /* Let the next one who waits for the key compute it, instead of after the lease. */
 void gateway_flight_drop_lease(struct gateway_flight *flight, uint64_t now_us);
 /* The one way out of a flight that somebody waits for: tells them and frees it. Takes

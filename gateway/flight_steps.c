@@ -93,10 +93,7 @@ static void compute(struct gateway_flight *flight, enum proto_priority priority,
                     uint64_t now_us)
 {
     const struct gateway_ask *ask = &flight->ask;
-    struct proto_submit body = {.service = "extract",
-                                .key_bytes = 32,
-                                .image_sha256_bytes = 32,
-                                .params_bytes = PROTO_PARAMS_BYTES};
+    struct proto_submit body = {.service = "extract"};
     struct gateway_submit submit = {.body = &body,
                                     .payload = &flight->image,
                                     .trace = ask->trace,
@@ -114,9 +111,7 @@ static void compute(struct gateway_flight *flight, enum proto_priority priority,
         proto_picture_cost_bytes(zmq_msg_data(&flight->image),
                                  zmq_msg_size(&flight->image), ask->kind, &ask->params);
     strcpy(body.method, ask->kind == PROTO_KIND_DENOISE ? "denoise" : "features");
-    memcpy(body.key, ask->key, PROTO_DIGEST_BYTES);
-    memcpy(body.image_sha256, ask->image_sha256, PROTO_DIGEST_BYTES);
-    proto_params_encode(&ask->params, body.params);
+    gateway_flight_name(flight, &body);
     flight->step = GATEWAY_COMPUTE;
     flight->priority = priority;
     int err =
@@ -231,7 +226,7 @@ static void on_looked_up(const struct gateway_ending *ending, uint64_t now_us,
 static void look_up(struct gateway_flight *flight, uint64_t budget_us, uint64_t now_us)
 {
     struct gateway_flights *flights = flight->flights;
-    struct proto_submit body = {.service = "cache", .key_bytes = 32};
+    struct proto_submit body = {.service = "cache"};
     uint64_t usual_us = flights->limits.cache_wait_us;
     struct gateway_submit submit = {.body = &body,
                                     .trace = flight->ask.trace,
@@ -242,7 +237,7 @@ static void look_up(struct gateway_flight *flight, uint64_t budget_us, uint64_t 
                                     .owner = flight};
 
     strcpy(body.method, flight->ask.peek ? "peek" : "get");
-    memcpy(body.key, flight->ask.key, PROTO_DIGEST_BYTES);
+    gateway_flight_name(flight, &body);
     flight->step = GATEWAY_LOOKUP;
     flight->looked_up_us = now_us;
     flight->hurried = budget_us < usual_us;

@@ -264,7 +264,8 @@ class Mesh:
         canon = canonical(parameters)
         digest = hashlib.sha256(image).digest()
         key = hashlib.sha256(digest + bytes([KINDS[method]]) + canon + ALGORITHM).digest()
-        asked = {"service": "cache", "method": "get", "key": key}
+        asked = {"service": "cache", "method": "get", "key": key, "image_sha256": digest,
+                 "params": canon}
         status, body, payload = self._ask_cache(asked, min(timeout, CACHE_WAIT_S))
         if status == OK:
             return payload, True
@@ -277,7 +278,8 @@ class Mesh:
                                              cost(image, method, parameters))
         if lease:
             settle = {"service": "cache", "method": "put" if status == OK else "drop",
-                      "key": key, "lease": lease, "params": canon}
+                      "key": key, "lease": lease, "image_sha256": digest,
+                      "params": canon}
             with contextlib.suppress(TimeoutError):  # not kept: still a result
                 self._submit(settle, payload if status == OK else b"", SETTLE_S)
         if status != OK:

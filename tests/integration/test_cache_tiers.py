@@ -295,10 +295,11 @@ def ignore(ask):
 
 def blob(number, count=1000):
     """A feature blob of some 148 KB under a key of its own."""
-    key = hashlib.sha256(str(number).encode()).digest()
+    image = hashlib.sha256(str(number).encode()).digest()
     canon = siftmesh.canonical({})
+    key = hashlib.sha256(image + b"\1" + canon + siftmesh.ALGORITHM).digest()
     head = struct.pack("<4sHHIII4xI4x", b"SMFB", 1, 160, count, 640, 480, len(canon))
-    head += bytes(32) + key + canon + bytes(64 - len(canon))
+    head += image + key + canon + bytes(64 - len(canon))
     assert len(head) == 160
     return key, head + bytes(148 * count)
 

@@ -7,6 +7,7 @@
 
 #include "cacher/result.h"
 #include "cacher/tier/tier.h"
+#include "proto/key.h"
 
 #include <errno.h>
 #include <setjmp.h>
@@ -131,14 +132,32 @@ static inline struct fake_tier *fake_tier_new(void)
     return fake;
 }
 
-/* A result of `key` (its first byte) that cacher_value_check() passes. */
+/* The key of features with the defaults whose first byte is `number`, and their picture's
+ * hash. */
+static inline void fake_key(uint8_t number, uint8_t key[PROTO_DIGEST_BYTES],
+                            uint8_t image[PROTO_DIGEST_BYTES])
+{
+    struct proto_params params;
+    uint32_t tries = 0;
+
+    proto_params_init(&params);
+    memset(image, 0, PROTO_DIGEST_BYTES);
+    do {
+        memcpy(image, &tries, sizeof tries);
+        tries++;
+        assert_int_equal(proto_key(image, PROTO_KIND_FEATURES, &params, key), 0);
+    } while (key[0] != number);
+}
+
+/* Features of fake_key(number). */
 static inline struct hotcache_value *fake_result(uint8_t number, uint64_t created_s,
                                                  uint32_t cost_us, const char *tags,
                                                  size_t count)
 {
     size_t size = proto_blob_bytes((uint32_t)count);
     uint8_t *bytes = calloc(1, size);
-    struct proto_blob blob = {.count = (uint32_t)count, .width_px = 4, .height_px = 3};
+    struct proto_blob blob = {
+        .count = (uint32_t)count, .width_px = 640, .height_px = 480};
     struct cacher_record record = {.created_s = created_s,
                                    .cost_us = cost_us,
                                    .tags = tags,
@@ -147,7 +166,7 @@ static inline struct hotcache_value *fake_result(uint8_t number, uint64_t create
                                    .payload_bytes = (uint32_t)size};
 
     assert_non_null(bytes);
-    blob.key[0] = number;
+    fake_key(number, blob.key, blob.image_sha256);
     proto_params_init(&blob.params);
     proto_blob_encode_header(&blob, bytes);
     struct hotcache_value *value = cacher_result_new(&record);

@@ -8,14 +8,15 @@ struct bench {
     unsigned looked, closed;
     bool found;
     enum cacher_role from;
+    enum proto_kind kind; /* that is asked for */
     uint64_t lease;
 };
 
 static const uint8_t *key(uint8_t number)
 {
     static uint8_t bytes[PROTO_DIGEST_BYTES];
-    memset(bytes, 0, sizeof bytes);
-    bytes[0] = number;
+    uint8_t image[PROTO_DIGEST_BYTES];
+    fake_key(number, bytes, image);
     return bytes;
 }
 
@@ -57,7 +58,8 @@ static void close_bench(struct bench *bench)
 static int look(struct bench *bench, uint8_t number)
 {
     bench->looked = 0;
-    return cacher_tiers_look(&bench->tiers, key(number), 77, on_looked, bench);
+    return cacher_tiers_look(&bench->tiers, key(number), bench->kind, 77, on_looked,
+                             bench);
 }
 
 /* Into `fake` alone. */
@@ -166,6 +168,26 @@ static void what_is_no_result_of_the_key_is_a_miss_there(void **state)
     close_bench(&bench);
 }
 
+static void what_is_of_the_other_kind_is_a_miss_there(void **state)
+{
+    struct bench bench;
+    (void)state;
+    open_bench(&bench);
+    give(bench.redis, 1, 1);
+    bench.kind = PROTO_KIND_DENOISE;
+    assert_int_equal(look(&bench, 1), 0);
+    fake_tier_answer(bench.redis);
+    fake_tier_answer(bench.store);
+    assert_int_equal(bench.looked, 1);
+    assert_false(bench.found);
+    assert_int_equal(bench.tiers.behind[0].refused, 1);
+    bench.kind = PROTO_KIND_FEATURES;
+    assert_int_equal(look(&bench, 1), 0);
+    fake_tier_answer(bench.redis);
+    assert_true(bench.found);
+    close_bench(&bench);
+}
+
 static void a_put_goes_to_every_tier_and_so_does_a_use(void **state)
 {
     struct bench bench;
@@ -209,7 +231,8 @@ static void closing_ends_look_ups_and_waits_for_every_tier(void **state)
     struct cacher_tiers none = {0};
     bench.closed = 0;
     assert_false(cacher_tiers_any(&none));
-    assert_int_equal(cacher_tiers_look(&none, key(1), 1, on_looked, &bench), -EHOSTDOWN);
+    assert_int_equal(cacher_tiers_look(&none, key(1), 0, 1, on_looked, &bench),
+                     -EHOSTDOWN);
     cacher_tiers_close(&none, 0, on_closed, &bench);
     assert_int_equal(bench.closed, 1);
 }
@@ -222,6 +245,7 @@ int main(void)
         cmocka_unit_test(nothing_anywhere_is_the_end_too),
         cmocka_unit_test(a_tier_that_fails_or_cannot_be_asked_is_passed_by),
         cmocka_unit_test(what_is_no_result_of_the_key_is_a_miss_there),
+        cmocka_unit_test(what_is_of_the_other_kind_is_a_miss_there),
         cmocka_unit_test(a_put_goes_to_every_tier_and_so_does_a_use),
         cmocka_unit_test(closing_ends_look_ups_and_waits_for_every_tier),
     };

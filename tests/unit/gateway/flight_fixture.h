@@ -25,8 +25,15 @@ struct asker {
     uint64_t sift_us, limit, actual, retry_after_ms;
 };
 
-static const uint8_t key_a[PROTO_DIGEST_BYTES] = {1, 2, 3};
-static const uint8_t key_b[PROTO_DIGEST_BYTES] = {1, 2, 4};
+static const uint8_t image_a[PROTO_DIGEST_BYTES] = {1, 2, 3};
+static const uint8_t image_b[PROTO_DIGEST_BYTES] = {1, 2, 4};
+/* Of features with the defaults; made by open_bench(). */
+static uint8_t key_a[PROTO_DIGEST_BYTES], key_b[PROTO_DIGEST_BYTES];
+
+static inline const uint8_t *image_of(const uint8_t *key)
+{
+    return memcmp(key, key_b, PROTO_DIGEST_BYTES) == 0 ? image_b : image_a;
+}
 
 static inline void on_done(struct gateway_waiter *waiter, struct gateway_result *result,
                            enum gateway_source source)
@@ -47,6 +54,11 @@ static inline void on_done(struct gateway_waiter *waiter, struct gateway_result 
 static inline void open_bench(struct bench *bench, bool up)
 {
     struct gateway_flight_limits limits = {2 * S, 20 * S, 1 * S};
+    struct proto_params params;
+
+    proto_params_init(&params);
+    assert_int_equal(proto_key(image_a, PROTO_KIND_FEATURES, &params, key_a), 0);
+    assert_int_equal(proto_key(image_b, PROTO_KIND_FEATURES, &params, key_b), 0);
 
     fake_open(&bench->fake);
     bench->now_us = 100 * S;
@@ -70,6 +82,7 @@ static inline void join_with(struct bench *bench, struct asker *asker, const uin
     memset(asker, 0, sizeof *asker);
     asker->waiter.done = on_done;
     memcpy(ask.key, key, PROTO_DIGEST_BYTES);
+    memcpy(ask.image_sha256, image_of(key), PROTO_DIGEST_BYTES);
     proto_params_init(&ask.params);
     mesh_payload_copy(&image, "picture", 7);
     ask.image = &image;
@@ -122,6 +135,7 @@ static inline void answer_blob(struct bench *bench, size_t index, const uint8_t 
     struct proto_blob blob = {.width_px = 1, .height_px = 1};
 
     memcpy(blob.key, key, PROTO_DIGEST_BYTES);
+    memcpy(blob.image_sha256, image_of(key), PROTO_DIGEST_BYTES);
     proto_params_init(&blob.params);
     proto_blob_encode_header(&blob, bytes);
     fake_answer(&bench->fake, index, PROTO_FINAL, PROTO_STATUS_OK, outcome, bytes,

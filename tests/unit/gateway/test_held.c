@@ -48,11 +48,12 @@ static void the_hot_cache_counts_what_it_holds(void **state)
     held_open(&wire);
     open_bench(&bench, true);
     for (size_t i = 0; i < HELD_CASES; i++) {
-        struct proto_blob blob = {.width_px = 1, .height_px = 1};
+        struct proto_blob blob = {.width_px = 640, .height_px = 480};
         blob.count = (uint32_t)((held_cases[i].size - proto_blob_bytes(0)) / 148);
         size_t size = proto_blob_bytes(blob.count);
         uint8_t *bytes = calloc(1, size);
         memcpy(blob.key, key_a, sizeof blob.key);
+        memcpy(blob.image_sha256, image_a, sizeof blob.image_sha256);
         proto_params_init(&blob.params);
         proto_blob_encode_header(&blob, bytes);
         hot = hotcache_new(1u << 30);
