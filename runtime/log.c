@@ -48,6 +48,7 @@ int log_init(const char *service, const char *level, const char *format)
     else if (!json && strcmp(format, "logfmt") != 0)
         return -EINVAL;
 
+    log_sink_reopen(&sink, STDERR_FILENO);
     config.service = service;
     config.level = (enum log_level)found;
     config.json = json;

@@ -26,7 +26,8 @@
 
 enum log_level { LOG_ERROR, LOG_WARNING, LOG_NOTICE, LOG_INFO, LOG_DEBUG };
 
-/* Until this is called: "siftmesh", info, logfmt. `service` is borrowed for ever.
+/* Until this is called: "siftmesh", info, logfmt. `service` is borrowed for ever. What is
+ * stderr now is written to.
  * `format`: "auto", "logfmt" or "json". -EINVAL else. */
 int log_init(const char *service, const char *level, const char *format);
 void log_event(enum log_level level, const char *what, const char *pairs, ...)

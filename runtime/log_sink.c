@@ -164,6 +164,16 @@ void log_sink_finish(struct log_sink *sink, int timeout_ms)
     }
 }
 
+void log_sink_reopen(struct log_sink *sink, int fd)
+{
+    pthread_mutex_lock(&sink->lock);
+    if (sink->how == LOG_SINK_NONBLOCKING)
+        close(sink->fd);
+    sink->fd = fd;
+    sink->how = LOG_SINK_UNKNOWN;
+    pthread_mutex_unlock(&sink->lock);
+}
+
 uint64_t log_sink_dropped(struct log_sink *sink)
 {
     pthread_mutex_lock(&sink->lock);

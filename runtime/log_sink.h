@@ -53,6 +53,8 @@ void log_sink_write(struct log_sink *sink, const char *line, size_t size);
 bool log_sink_flush(struct log_sink *sink);
 /* The same, waiting for the reader at most `timeout_ms`: for the end of a process. */
 void log_sink_finish(struct log_sink *sink, int timeout_ms);
+/* To `fd` from now on, which may be another file under the number it had before. */
+void log_sink_reopen(struct log_sink *sink, int fd);
 uint64_t log_sink_dropped(struct log_sink *sink);
 
 #endif

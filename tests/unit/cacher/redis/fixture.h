@@ -8,6 +8,7 @@
 
 #include "cacher/redis/redis.h"
 #include "proto/key.h"
+#include "runtime/log.h"
 #include "tests/harness/harness.h"
 
 #include <arpa/inet.h>
@@ -429,6 +430,7 @@ static void log_capture(void)
     assert_true(fd >= 0 && fixture_stderr >= 0);
     dup2(fd, 2);
     close(fd);
+    assert_int_equal(log_init("siftmesh", "info", "logfmt"), 0);
 }
 
 /* How many lines of it have this text. */
@@ -456,6 +458,7 @@ static int log_release(void **state)
         return 0;
     fflush(stderr);
     dup2(fixture_stderr, 2);
+    (void)log_init("siftmesh", "info", "logfmt");
     close(fixture_stderr);
     fixture_stderr = -1;
     snprintf(command, sizeof command, "cat %s/stderr >&2", fixture_dir);
