@@ -183,7 +183,8 @@ static void on_stats(struct broker *broker, struct broker_peer *peer,
                      struct mesh_msg *msg, void *body)
 {
     json_t *stats = broker_stats(broker);
-    char *text = stats != NULL ? json_dumps(stats, JSON_COMPACT) : NULL;
+    char *text =
+        stats != NULL ? json_dumps(stats, JSON_COMPACT | JSON_ENSURE_ASCII) : NULL;
     zmq_msg_t payload;
     (void)body;
 

@@ -71,7 +71,7 @@ static json_t *identity(const struct broker *broker, const struct broker_peer *p
 {
     uint64_t up_us = broker_now_us(broker) - peer->since_us;
 
-    /* The body's decoder lets only UTF-8 through; json_pack() fails on anything else. */
+    /* The body's decoder has cleaned them; json_pack() fails on what is no UTF-8. */
     return json_pack("{s:s, s:s, s:o}", "name", peer->name, "version", peer->version,
                      "session_s", integer(up_us / 1000000));
 }

@@ -27,7 +27,9 @@ char *monitor_report_metrics(const struct monitor *monitor, size_t *size)
 static char *dump(json_t *json, size_t *size)
 {
     char *text =
-        json != NULL ? json_dumps(json, JSON_COMPACT | JSON_REAL_PRECISION(10)) : NULL;
+        json != NULL
+            ? json_dumps(json, JSON_COMPACT | JSON_ENSURE_ASCII | JSON_REAL_PRECISION(10))
+            : NULL;
 
     json_decref(json);
     if (text != NULL)

@@ -1,4 +1,5 @@
 #include "monitor/series.h"
+#include "proto/text.h"
 
 #include <ctype.h>
 #include <stdbool.h>
@@ -49,15 +50,16 @@ void monitor_series_add(struct monitor_series *series, const char *name,
 void monitor_series_label(char labels[MONITOR_SERIES_LABELS_BYTES], const char *key,
                           const char *value)
 {
-    char text[MONITOR_SERIES_LABELS_BYTES];
+    char text[MONITOR_SERIES_LABELS_BYTES], clean[MONITOR_SERIES_LABELS_BYTES];
     size_t used = strlen(labels);
     size_t n = (size_t)snprintf(text, sizeof text, "%s%s=\"", used > 0 ? "," : "", key);
 
+    value = proto_text_copy(value, clean, sizeof clean);
     for (; *value != '\0' && n + 4 < sizeof text; value++) {
         unsigned char c = (unsigned char)*value;
         if (c == '"' || c == '\\')
             text[n++] = '\\';
-        text[n++] = c < 0x20 || c == 0x7f ? '?' : (char)c;
+        text[n++] = (char)c;
     }
     if (*value != '\0' || n + 2 > sizeof text ||
         used + n + 2 > MONITOR_SERIES_LABELS_BYTES)

@@ -6,6 +6,7 @@
  * tests/unit/proto/test_body.c.
  */
 #include "proto/body.h"
+#include "proto/text.h"
 
 #include "proto/bytes.h"
 #include "proto/envelope.h"
@@ -288,6 +289,8 @@ static int store(const struct proto_field *field, const struct value *value, voi
     else if (memchr(value->bytes, '\0', value->length) != NULL)
         return -EPROTO; /* in C the rest of the text would be lost */
     memcpy(at, value->bytes, value->length);
+    if (field->type == PROTO_STR)
+        proto_text_clean(at); /* which the cleared body ends */
     return 0;
 }
 

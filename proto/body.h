@@ -55,7 +55,7 @@ int proto_body_encode(const struct proto_field *fields, const void *body, uint8_
  * long or there twice, a negative number, a text with a NUL, nesting, more than
  * PROTO_BODY_BYTES_MAX. An empty frame is an empty map.
  *
- * A text is not checked to be UTF-8: who prints it escapes it, as all bytes of a peer.
+ * A text comes out cleaned (text.h): it is UTF-8 of one line and steers no terminal.
  */
 int proto_body_decode(const struct proto_field *fields, const void *bytes, size_t size,
                       void *body);

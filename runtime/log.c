@@ -6,6 +6,7 @@
  */
 #include "runtime/log.h"
 
+#include "proto/text.h"
 #include "runtime/log_sink.h"
 
 #include <errno.h>
@@ -86,38 +87,12 @@ static void put(struct line *line, const char *bytes, size_t size)
     line->used += size;
 }
 
-/* The length of the UTF-8 character at `text` when it is well-formed and printable, else
- * 0. C1 controls are refused with the others: some terminals obey them. */
-static size_t utf8_bytes(const unsigned char *text, size_t size)
-{
-    static const uint32_t smallest[] = {0, 0, 0xa0, 0x800, 0x10000};
-    unsigned char first = text[0];
-    size_t bytes = first < 0x80             ? 1
-                   : (first & 0xe0) == 0xc0 ? 2
-                   : (first & 0xf0) == 0xe0 ? 3
-                   : (first & 0xf8) == 0xf0 ? 4
-                                            : 0;
-    if (bytes == 1)
-        return first >= 0x20 && first != 0x7f;
-    if (bytes == 0 || bytes > size)
-        return 0;
-
-    uint32_t code = first & (0x7fu >> bytes);
-    for (size_t i = 1; i < bytes; i++) {
-        if ((text[i] & 0xc0) != 0x80)
-            return 0;
-        code = code << 6 | (text[i] & 0x3fu);
-    }
-    bool surrogate = code >= 0xd800 && code <= 0xdfff;
-    return code < smallest[bytes] || code > 0x10ffff || surrogate ? 0 : bytes;
-}
-
 /* The inside of a quoted string. */
 static void put_escaped(struct line *line, const char *text, size_t size)
 {
     for (size_t i = 0; i < size;) {
         const unsigned char *at = (const unsigned char *)text + i;
-        size_t bytes = utf8_bytes(at, size - i);
+        size_t bytes = proto_text_char(text + i, size - i);
         char escape[8];
 
         if (*at == '"' || *at == '\\') {
@@ -139,7 +114,7 @@ static void put_escaped(struct line *line, const char *text, size_t size)
 static bool is_bare(const char *text, size_t size)
 {
     for (size_t i = 0; i < size;) {
-        size_t bytes = utf8_bytes((const unsigned char *)text + i, size - i);
+        size_t bytes = proto_text_char(text + i, size - i);
         if (bytes == 0 || memchr(" \"=\\", text[i], 4) != NULL)
             return false;
         i += bytes;

@@ -46,7 +46,7 @@ static const char usage[] =
 static int bad_usage(const char *what, const char *value)
 {
     fprintf(stderr, "siftmesh cache: %s%s%s; --help tells more\n", what,
-            value != NULL ? ": " : "", value != NULL ? value : "");
+            value != NULL ? ": " : "", value != NULL ? command_shown(value) : "");
     return EX_USAGE;
 }
 
@@ -178,7 +178,7 @@ static const char *text(const json_t *object, const char *name)
 {
     const char *value = json_string_value(json_object_get(object, name));
 
-    return value != NULL ? value : "-";
+    return value != NULL ? command_shown(value) : "-";
 }
 
 /* ---- stats ---------------------------------------------------------------------- */
@@ -243,8 +243,7 @@ static int run_stats(struct cache_command *command, struct siftmesh *mesh)
     json_t *cachers = cachers_of(stats);
 
     if (code == EX_OK && command->json) {
-        json_dumpf(cachers, stdout, JSON_INDENT(1));
-        putchar('\n');
+        command_print_json(cachers, JSON_INDENT(1));
     } else if (code == EX_OK) {
         json_array_foreach (cachers, i, peer)
             print_cacher(peer);
@@ -269,7 +268,7 @@ static int run_warm(struct cache_command *command, struct siftmesh *mesh)
     if (answer == NULL)
         return code;
     if (command->json)
-        json_dumpf(answer, stdout, 0);
+        json_dumpf(answer, stdout, JSON_ENSURE_ASCII);
     else
         printf(
             "%.0f results, %.1f MiB loaded in %.1f s, %.0f of them into Redis too (%s)",
@@ -353,8 +352,7 @@ static int run_plan(struct cache_command *command, struct siftmesh *mesh)
     if (answer == NULL)
         return code;
     if (command->json) {
-        json_dumpf(answer, stdout, JSON_INDENT(1));
-        putchar('\n');
+        command_print_json(answer, JSON_INDENT(1));
     } else {
         print_plan(answer);
     }

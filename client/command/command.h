@@ -10,6 +10,7 @@
 #include "client/siftmesh.h"
 #include "proto/params.h"
 
+#include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -68,6 +69,13 @@ uint8_t *command_read_file(const char *path, size_t *size);
 /* Whole or not at all, by a file beside it and a rename, where `path` is no pipe or
  * device. False with a message on stderr. "-" is stdout. */
 bool command_write_file(const char *path, const void *bytes, size_t size);
+
+/* Text of others as it may go to a terminal (proto/text.h): names of files, what peers
+ * and answers say. Holds until this thread's fourth call after it. */
+const char *command_shown(const char *text);
+
+/* In ASCII, to stdout; flags of json_dumpf(3). */
+void command_print_json(const json_t *json, size_t flags);
 
 /* The exit code for the end of a request. */
 int command_exit_code(enum proto_status status);

@@ -71,6 +71,6 @@ int command_check_config(int argc, char **argv)
     }
     int code = ask_all(argv[1], true);
     if (code == EX_OK)
-        printf("%s: good\n", argv[1]);
+        printf("%s: good\n", command_shown(argv[1]));
     return code == EX_USAGE ? EX_CONFIG : code;
 }

@@ -69,7 +69,7 @@ static void count_photo(struct extract *x, const char *photo, int code, const ch
     x->failed += code != EX_OK;
     if (code != EX_OK && why != NULL)
         fprintf(stderr, "%ssiftmesh extract: %s: %s\n", x->progress ? "\r\033[K" : "",
-                photo, why);
+                command_shown(photo), command_shown(why));
     if (x->progress) {
         double seconds = seconds_since(&x->started);
         fprintf(stderr, "\r\033[K%d of %d photos, %d failed, %.1f/s", x->done, x->count,
@@ -233,7 +233,7 @@ static bool set_param(struct extract *x, const char *name, const char *value)
     for (char *c = field; *c != '\0'; c++)
         *c = *c == '-' ? '_' : *c;
     if (proto_params_set(&x->params, field, value, &error) < 0) {
-        fprintf(stderr, "siftmesh extract: %s\n", error.detail);
+        fprintf(stderr, "siftmesh extract: %s\n", command_shown(error.detail));
         return false;
     }
     int n = snprintf(x->query + used, sizeof x->query - used, "%s%s=%s",
@@ -247,7 +247,8 @@ static bool set_number(const char *name, const char *text, int max, int *out)
     long value = strtol(text, &end, 10);
 
     if (*text == '\0' || *end != '\0' || value < 1 || value > max) {
-        fprintf(stderr, "siftmesh extract: %s is %s, must be 1 to %d\n", name, text, max);
+        fprintf(stderr, "siftmesh extract: %s is %s, must be 1 to %d\n", name,
+                command_shown(text), max);
         return false;
     }
     *out = (int)value;
@@ -276,7 +277,7 @@ static bool set_option(struct extract *x, const char *name, const char *value)
         fprintf(stderr,
                 "siftmesh extract: no format '%s': json, msgpack, bin, npz, "
                 "colmap or lowe\n",
-                value);
+                command_shown(value));
         return false;
     } else if (strcmp(name, "descriptors") == 0) {
         for (unsigned i = 0; i < 3; i++)
@@ -313,7 +314,8 @@ static bool parse(struct extract *x, int argc, char **argv)
         word += word[1] == '-' ? 2 : 1;
         const char *equals = strchr(word, '=');
         if (equals == NULL && i + 1 >= argc) {
-            fprintf(stderr, "siftmesh extract: %s needs a value\n", argv[i]);
+            fprintf(stderr, "siftmesh extract: %s needs a value\n",
+                    command_shown(argv[i]));
             return false;
         }
         snprintf(name, sizeof name, "%.*s",
@@ -348,7 +350,8 @@ static bool names_differ(const struct extract *x)
             fprintf(stderr,
                     "siftmesh extract: %s and %s would both be written to %s; send them "
                     "one after the other, each with a folder of its own (-o)\n",
-                    sorted[i - 1], sorted[i], path);
+                    command_shown(sorted[i - 1]), command_shown(sorted[i]),
+                    command_shown(path));
             differ = false;
         }
     free(sorted);
@@ -363,7 +366,7 @@ static bool check(struct extract *x)
                   x->format != PROTO_FORMAT_LOWE;
 
     if (proto_params_check(&x->params, &error) < 0) {
-        fprintf(stderr, "siftmesh extract: %s\n", error.detail);
+        fprintf(stderr, "siftmesh extract: %s\n", command_shown(error.detail));
         return false;
     }
     if (x->count == 0) {
@@ -376,7 +379,8 @@ static bool check(struct extract *x)
         return false;
     if (x->count > 1 && x->output != NULL && mkdir(x->output, 0777) < 0 &&
         errno != EEXIST) {
-        fprintf(stderr, "siftmesh extract: %s: %s\n", x->output, strerror(errno));
+        fprintf(stderr, "siftmesh extract: %s: %s\n", command_shown(x->output),
+                strerror(errno));
         return false;
     }
     if (!x->to_folder && x->output == NULL && binary && isatty(STDOUT_FILENO)) {

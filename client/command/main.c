@@ -1,4 +1,5 @@
 #include "client/command/command.h"
+#include "proto/text.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -73,7 +74,7 @@ uint8_t *command_read_file(const char *path, size_t *size)
         }
     }
     if (bytes == NULL)
-        fprintf(stderr, "siftmesh: %s: %s\n", path, strerror(errno));
+        fprintf(stderr, "siftmesh: %s: %s\n", command_shown(path), strerror(errno));
     if (file != NULL && file != stdin)
         fclose(file);
     return bytes;
@@ -138,8 +139,22 @@ bool command_write_file(const char *path, const void *bytes, size_t size)
     else
         ok = write_aside(path, bytes, size);
     if (!ok)
-        fprintf(stderr, "siftmesh: %s: %s\n", path, strerror(errno));
+        fprintf(stderr, "siftmesh: %s: %s\n", command_shown(path), strerror(errno));
     return ok;
+}
+
+const char *command_shown(const char *text)
+{
+    static _Thread_local char copies[4][PATH_MAX];
+    static _Thread_local unsigned turn;
+
+    return proto_text_copy(text, copies[turn++ % 4], PATH_MAX);
+}
+
+void command_print_json(const json_t *json, size_t flags)
+{
+    json_dumpf(json, stdout, flags | JSON_ENSURE_ASCII);
+    putchar('\n');
 }
 
 int command_exit_code(enum proto_status status)
@@ -188,7 +203,7 @@ int main(int argc, char **argv)
     for (int i = 0; i < COMMANDS; i++)
         if (strcmp(argv[1], commands[i].name) == 0)
             return commands[i].run(argc - 1, argv + 1);
-    fprintf(stderr, "siftmesh: no command '%s'\n", argv[1]);
+    fprintf(stderr, "siftmesh: no command '%s'\n", command_shown(argv[1]));
     print_usage(stderr);
     return EX_USAGE;
 }

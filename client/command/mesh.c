@@ -90,7 +90,7 @@ static int load_keys(struct command_mesh *mesh, const struct mesh_options *optio
         snprintf(error, sizeof error, "--curve-key needs --curve-server beside it");
     else if (proto_curve_load(own, server, &mesh->keys, error, sizeof error) == 0)
         return EX_OK;
-    fprintf(stderr, "siftmesh: %s\n", error);
+    fprintf(stderr, "siftmesh: %s\n", command_shown(error));
     return EX_UNAVAILABLE;
 }
 
@@ -104,7 +104,7 @@ int command_mesh_find(struct command_mesh *mesh)
 
     if (options_load(&section, 1, config, 0, NULL, &left, NULL, error, sizeof error) <
         0) {
-        fprintf(stderr, "siftmesh: %s\n", error);
+        fprintf(stderr, "siftmesh: %s\n", command_shown(error));
         return EX_CONFIG;
     }
     if (!choose_front(mesh, &options)) {
@@ -144,7 +144,7 @@ struct siftmesh *command_connect(const struct command_mesh *mesh)
     if (err == 0)
         return opened;
     (void)siftmesh_check_front(mesh->front, why, sizeof why);
-    fprintf(stderr, "siftmesh: no mesh at %s: %s\n", mesh->front,
-            why_not(mesh, err, why));
+    fprintf(stderr, "siftmesh: no mesh at %s: %s\n", command_shown(mesh->front),
+            command_shown(why_not(mesh, err, why)));
     return NULL;
 }

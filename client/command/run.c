@@ -143,7 +143,8 @@ static double stage_ms(const char *timing, const char *stage)
 
 static int complain(const char *photo, long status, const char *body)
 {
-    fprintf(stderr, "%s: HTTP %ld: %s\n", photo, status, body != NULL ? body : "");
+    fprintf(stderr, "%s: HTTP %ld: %s\n", command_shown(photo), status,
+            body != NULL ? command_shown(body) : "");
     return status == 415 || status == 422 || status == 413 ? EX_DATAERR : EX_TEMPFAIL;
 }
 
@@ -174,7 +175,7 @@ static int write_picture(const struct mesh_process *mesh, const char *photo,
     snprintf(url, sizeof url, "%s/v1/denoise", mesh->url);
     if (!command_http_post(url, "image/png", image, size, HTTP_TIMEOUT_MS, &grey, error,
                            sizeof error)) {
-        fprintf(stderr, "%s: %s\n", photo, error);
+        fprintf(stderr, "%s: %s\n", command_shown(photo), command_shown(error));
         return EX_UNAVAILABLE;
     }
     int code =
@@ -185,7 +186,7 @@ static int write_picture(const struct mesh_process *mesh, const char *photo,
     if (code == EX_OK && !command_write_file(path, png, png_bytes))
         code = EX_CANTCREAT;
     if (code == EX_OK)
-        printf("  drawn   %s\n", path);
+        printf("  drawn   %s\n", command_shown(path));
     free(png);
     command_http_free(&grey);
     return code;
@@ -203,23 +204,24 @@ static int show(const struct mesh_process *mesh, const char *photo, const uint8_
     const char *accept = proto_format_media(PROTO_FORMAT_BIN);
     if (!command_http_post(url, accept, image, size, HTTP_TIMEOUT_MS, &cold, error,
                            sizeof error)) {
-        fprintf(stderr, "%s: %s\n", photo, error);
+        fprintf(stderr, "%s: %s\n", command_shown(photo), command_shown(error));
         return EX_UNAVAILABLE;
     }
     if (cold.status != 200) {
         code = complain(photo, cold.status, (char *)cold.body);
     } else if (!command_http_post(url, accept, image, size, HTTP_TIMEOUT_MS, &warm, error,
                                   sizeof error)) {
-        fprintf(stderr, "%s: %s\n", photo, error);
+        fprintf(stderr, "%s: %s\n", command_shown(photo), command_shown(error));
         code = EX_UNAVAILABLE;
     } else if (proto_blob_decode(cold.body, cold.size, &blob) < 0 ||
                warm.size != cold.size || memcmp(warm.body, cold.body, cold.size) != 0) {
-        fprintf(stderr, "%s: the answers are not valid, or not equal\n", photo);
+        fprintf(stderr, "%s: the answers are not valid, or not equal\n",
+                command_shown(photo));
         code = EX_PROTOCOL;
         command_http_free(&warm);
     } else {
-        printf("%s\n  size    %u x %u, %u keypoints\n", photo, blob.width_px,
-               blob.height_px, blob.count);
+        printf("%s\n  size    %u x %u, %u keypoints\n", command_shown(photo),
+               blob.width_px, blob.height_px, blob.count);
         print_times(&cold, &warm);
         code = write_picture(mesh, photo, image, size, &blob);
         command_http_free(&warm);

@@ -75,7 +75,7 @@ static double number(const json_t *object, const char *name)
 static const char *text(const json_t *object, const char *name)
 {
     const char *value = json_string_value(json_object_get(object, name));
-    return value != NULL ? value : "-";
+    return value != NULL ? command_shown(value) : "-";
 }
 
 static void print_services(const json_t *services)
@@ -98,9 +98,9 @@ static void print_services(const json_t *services)
             snprintf(slots, sizeof slots, "%.0f", number(service, "slots"));
             snprintf(target, sizeof target, "%.0f", number(service, "target"));
         }
-        printf("%-9s %7s %7s %8.0f %8.0f  %.0f/%.0f/%.0f, %.1f\n", name, slots, target,
-               number(service, "running"), number(service, "workers"), jobs[0], jobs[1],
-               jobs[2], bytes / 1048576);
+        printf("%-9s %7s %7s %8.0f %8.0f  %.0f/%.0f/%.0f, %.1f\n", command_shown(name),
+               slots, target, number(service, "running"), number(service, "workers"),
+               jobs[0], jobs[1], jobs[2], bytes / 1048576);
     }
 }
 
@@ -152,7 +152,7 @@ static void print_cache(const json_t *stats)
 
 static void print_status(const json_t *stats, const char *front)
 {
-    printf("mesh      %s\n", front);
+    printf("mesh      %s\n", command_shown(front));
     printf("broker    epoch %.0f, up %.0f s, mode %s, open jobs %.0f, %.1f MiB\n",
            number(stats, "epoch"), number(stats, "uptime_s"), text(stats, "mode"),
            number(stats, "jobs"), number(stats, "bytes") / 1048576);
@@ -186,7 +186,7 @@ int command_status(int argc, char **argv)
     if (code == EX_OK && stats == NULL)
         code = EX_PROTOCOL;
     else if (code == EX_OK && control.json)
-        printf("%.*s\n", (int)result.size, (char *)result.bytes);
+        command_print_json(stats, JSON_COMPACT);
     else if (code == EX_OK)
         print_status(stats, control.mesh.front);
     json_decref(stats);
@@ -254,7 +254,7 @@ int command_scale(int argc, char **argv)
         return code;
     if (!parse_number(control.word, 0, SLOTS_MAX, &target)) {
         fprintf(stderr, "siftmesh scale: N is %s, must be 0 to %d slots\n",
-                control.word ? control.word : "missing", SLOTS_MAX);
+                control.word ? command_shown(control.word) : "missing", SLOTS_MAX);
         return EX_USAGE;
     }
     return scale(&control, target);
@@ -279,7 +279,7 @@ int command_drain(int argc, char **argv)
         return code;
     if (!parse_number(control.word, 1, 1000000, &slot)) {
         fprintf(stderr, "siftmesh drain: SLOT is %s, must be 1 or more\n",
-                control.word ? control.word : "missing");
+                control.word ? command_shown(control.word) : "missing");
         return EX_USAGE;
     }
     struct siftmesh *mesh = command_connect(&control.mesh);
