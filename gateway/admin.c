@@ -6,8 +6,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#define STATUS_US 5000000u  /* for the broker's answer to STATS and PURGE */
-#define PURGE_US  10000000u /* for the cacher's */
+#define STATUS_US 5000000u /* for the broker's answer to STATS */
 
 /* ---- the token ------------------------------------------------------------------ */
 
@@ -85,15 +84,6 @@ static bool is_admin(struct gateway_request *request)
 
 /* ---- errands -------------------------------------------------------------------- */
 
-static void open_errand(struct gateway_request *request, uint64_t us)
-{
-    struct gateway *gateway = request->gateway;
-
-    request->errand.open = true;
-    request->errand.until_us = service_now_us(gateway->service) + us;
-    gateway_wake(gateway);
-}
-
 static void refuse(struct gateway_request *request, enum proto_status status,
                    const char *detail)
 {
@@ -104,129 +94,76 @@ static void refuse(struct gateway_request *request, enum proto_status status,
     gateway_request_refuse(request, &why, "%s", detail);
 }
 
-/* A control verb, whose answer has the same id. False: refused. */
-static bool send_control(struct gateway_request *request, enum proto_verb verb,
-                         const void *body)
+void gateway_admin_leave(struct gateway_request *request)
 {
-    struct gateway *gateway = request->gateway;
-    struct proto_envelope envelope = {
-        .verb = (uint8_t)verb, .priority = PROTO_PRIORITY_HIGH, .trace = request->trace};
-
-    request->errand.verb = verb;
-    request->errand.id = envelope.request = session_new_id(gateway->session);
-    if (session_send(gateway->session, &envelope, body, NULL) == 0)
-        return true;
-    refuse(request, PROTO_STATUS_UNAVAILABLE, "the broker does not answer");
-    return false;
-}
-
-void gateway_admin_leave(struct gateway_request *request, uint64_t now_us)
-{
-    struct gateway_errand *errand = &request->errand;
-
-    if (errand->exchange != NULL)
-        gateway_mesh_cancel(request->gateway->mesh, errand->exchange, now_us);
-    *errand = (struct gateway_errand){0};
+    if (request->errand.purge != NULL)
+        gateway_purge_leave(request->errand.purge);
+    request->errand = (struct gateway_errand){0};
 }
 
 void gateway_admin_sweep(struct gateway_request *request, uint64_t now_us)
 {
-    if (!request->errand.open || now_us < request->errand.until_us)
+    if (!request->errand.stats || now_us < request->errand.until_us)
         return;
-    gateway_admin_leave(request, now_us);
     refuse(request, PROTO_STATUS_EXPIRED, "the mesh did not answer in time");
 }
 
-static void page_purged(struct gateway_request *request)
-{
-    char hex[2 * PROTO_DIGEST_BYTES + 1], text[128];
+/* ---- the mesh's status ---------------------------------------------------------- */
 
-    proto_hex(request->key, hex);
-    int size = snprintf(text, sizeof text, "{\"purged\":\"%s\"}\n", hex);
-    gateway_request_page(request, PROTO_STATUS_OK, "application/json", text,
-                         (size_t)size);
-}
-
-bool gateway_admin_on_message(struct gateway *gateway, const struct mesh_msg *msg)
+bool gateway_admin_on_stats(struct gateway *gateway, const struct mesh_msg *msg)
 {
     struct gateway_request *request = gateway->requests;
     const struct proto_id *id = &msg->envelope.request;
 
-    while (request != NULL && (request->errand.verb != msg->envelope.verb ||
-                               memcmp(&request->errand.id, id, sizeof *id) != 0))
+    while (request != NULL &&
+           (!request->errand.stats || memcmp(&request->errand.id, id, sizeof *id) != 0))
         request = request->next;
     if (request == NULL)
         return false;
     request->errand = (struct gateway_errand){0};
-    if (msg->envelope.verb == PROTO_PURGE) {
-        gateway_answer_purge(gateway, msg);
-        page_purged(request);
-    } else {
-        gateway_request_page(request, PROTO_STATUS_OK, "application/json",
-                             zmq_msg_data((zmq_msg_t *)(uintptr_t)&msg->payload),
-                             zmq_msg_size(&msg->payload));
-    }
+    gateway_request_page(request, 200, "application/json",
+                         zmq_msg_data((zmq_msg_t *)(uintptr_t)&msg->payload),
+                         zmq_msg_size(&msg->payload));
     return true;
 }
 
-/* ---- the two of them ------------------------------------------------------------ */
-
 void gateway_admin_status(struct gateway_request *request, const char *rest)
 {
-    (void)rest;
-    open_errand(request, STATUS_US);
-    (void)send_control(request, PROTO_STATS, NULL);
-}
-
-/* The tiers behind memory have let go: now all memories, by the broker. */
-static void on_tiers_purged(const struct gateway_ending *ending, uint64_t now_us,
-                            void *owner)
-{
-    struct gateway_request *request = owner;
-    struct proto_purge purge = {.key_bytes = PROTO_DIGEST_BYTES};
-
-    (void)now_us;
-    request->errand.exchange = NULL;
-    if (ending->status == PROTO_STATUS_OK || ending->status == PROTO_STATUS_UNAVAILABLE) {
-        memcpy(purge.key, request->key, sizeof purge.key);
-        (void)send_control(request, PROTO_PURGE, &purge);
-    } else {
-        refuse(request, PROTO_STATUS_UNAVAILABLE,
-               ending->outcome->detail[0] != '\0' ? ending->outcome->detail
-                                                  : "the cache does not answer");
-    }
-}
-
-static bool send_purge(struct gateway_request *request)
-{
     struct gateway *gateway = request->gateway;
-    struct proto_submit body = {
-        .service = "cache", .method = "purge", .key_bytes = PROTO_DIGEST_BYTES};
-    struct proto_purge purge = {.key_bytes = PROTO_DIGEST_BYTES};
-    uint8_t packed[PROTO_BODY_BYTES_MAX];
-    zmq_msg_t payload;
+    struct proto_envelope envelope = {.verb = PROTO_STATS,
+                                      .priority = PROTO_PRIORITY_HIGH,
+                                      .request = session_new_id(gateway->session),
+                                      .trace = request->trace};
 
-    memcpy(purge.key, request->key, sizeof purge.key);
-    int size = proto_body_encode(proto_purge_fields, &purge, packed, sizeof packed);
-    if (size < 0 || mesh_payload_copy(&payload, packed, (size_t)size) < 0)
-        return false;
-    struct gateway_submit submit = {.body = &body,
-                                    .payload = &payload,
-                                    .trace = request->trace,
-                                    .budget_us = PURGE_US,
-                                    .priority = PROTO_PRIORITY_HIGH,
-                                    .ended = on_tiers_purged,
-                                    .owner = request};
-    int err =
-        gateway_mesh_submit(gateway->mesh, &submit, service_now_us(gateway->service),
-                            &request->errand.exchange);
-    zmq_msg_close(&payload);
-    return err == 0;
+    (void)rest;
+    request->errand =
+        (struct gateway_errand){.stats = true,
+                                .id = envelope.request,
+                                .until_us = service_now_us(gateway->service) + STATUS_US};
+    gateway_wake(gateway);
+    if (session_send(gateway->session, &envelope, NULL, NULL) < 0)
+        refuse(request, PROTO_STATUS_UNAVAILABLE, "the broker does not answer");
+}
+
+/* ---- a result to be forgotten --------------------------------------------------- */
+
+static void on_purged(bool done, void *waiter)
+{
+    struct gateway_request *request = waiter;
+    char hex[2 * PROTO_DIGEST_BYTES + 1], text[128];
+
+    request->errand = (struct gateway_errand){0};
+    proto_hex(request->key, hex);
+    int size = snprintf(text, sizeof text, "{\"%s\":\"%s\"}\n",
+                        done ? "purged" : "pending", hex);
+    gateway_request_page(request, done ? 200 : 202, "application/json", text,
+                         (size_t)size);
 }
 
 void gateway_admin_delete(struct gateway_request *request, const char *key_text)
 {
     static const struct gateway_refusal none = {.status = PROTO_STATUS_NOT_FOUND};
+    struct gateway *gateway = request->gateway;
 
     if (!is_admin(request))
         return;
@@ -234,7 +171,13 @@ void gateway_admin_delete(struct gateway_request *request, const char *key_text)
         gateway_request_refuse(request, &none, "a key has 64 hexadecimal digits");
         return;
     }
-    open_errand(request, PURGE_US + STATUS_US);
-    if (!send_purge(request))
+    int err = gateway_purges_begin(gateway->purges, request->key, &request->trace,
+                                   on_purged, request, service_now_us(gateway->service),
+                                   &request->errand.purge);
+    gateway_wake(gateway);
+    if (err == -ENOBUFS)
+        refuse(request, PROTO_STATUS_FULL,
+               "too many results are to be forgotten already");
+    else if (err < 0)
         refuse(request, PROTO_STATUS_UNAVAILABLE, "the broker does not answer");
 }

@@ -76,6 +76,7 @@ static void refresh_mesh(struct gateway *gateway)
     m->puts = flights->puts;
     m->puts_left_out = flights->puts_left_out;
     m->drops = flights->drops;
+    m->purges_kept = gateway_purges_kept(gateway->purges);
     m->mesh_up = gateway_mesh_is_up(gateway->mesh);
     m->mesh_open = credit.jobs;
     m->mesh_open_bytes = credit.bytes;
@@ -134,7 +135,7 @@ static uint64_t wanted_tick_ms(const struct gateway *gateway)
     const struct gateway_flight_counters *flights =
         gateway_flights_counters(gateway->flights);
 
-    if (gateway->lame_until_us > 0)
+    if (gateway->lame_until_us > 0 || gateway_purges_count(gateway->purges) > 0)
         return TICK_MS;
     if (flights->open > 0 || flights->cache_down > 0 || flights->leases_owed > 0 ||
         gateway_mesh_credit(gateway->mesh, PROTO_PRIORITY_HIGH).jobs > 0)
@@ -164,6 +165,7 @@ static void on_tick(uv_timer_t *timer)
     gateway_requests_sweep(gateway, now_us);
     gateway_mesh_sweep(gateway->mesh, now_us);
     gateway_flights_sweep(gateway->flights, now_us);
+    gateway_purges_sweep(gateway->purges, now_us);
     hotcache_sweep(gateway->hot, now_us, SWEEP_ENTRIES);
     if (gateway->lame_until_us > 0 && now_us >= gateway->lame_until_us)
         drain_http(gateway, false);
@@ -219,11 +221,12 @@ static void on_message(struct session *session, struct mesh_msg *msg, void *arg)
     (void)session;
     switch (msg->envelope.verb) {
     case PROTO_STATS:
-        (void)gateway_admin_on_message(gateway, msg);
+        (void)gateway_admin_on_stats(gateway, msg);
         break;
     case PROTO_PURGE: /* the answer to ours, or the broker's word of another's */
-        if (!gateway_admin_on_message(gateway, msg))
-            gateway_answer_purge(gateway, msg);
+        gateway_answer_purge(gateway, msg);
+        (void)gateway_purges_on_message(gateway->purges, &msg->envelope.request,
+                                        service_now_us(gateway->service));
         break;
     default:
         gateway_mesh_on_message(gateway->mesh, msg, service_now_us(gateway->service));
@@ -389,9 +392,10 @@ static int make_parts(struct gateway *gateway)
     gateway->hot = hotcache_new(options->hot_bytes_max);
     gateway->mesh = gateway_mesh_new(&link);
     gateway->flights = gateway_flights_new(gateway->mesh, &limits);
+    gateway->purges = gateway_purges_new(gateway->mesh, &link);
     gateway->sha256 = EVP_MD_fetch(NULL, "SHA256", NULL);
     if (gateway->budget == NULL || gateway->hot == NULL || gateway->mesh == NULL ||
-        gateway->flights == NULL || gateway->sha256 == NULL)
+        gateway->flights == NULL || gateway->purges == NULL || gateway->sha256 == NULL)
         return -ENOMEM;
     service_random(gateway->id_prefix, sizeof gateway->id_prefix);
     uv_timer_init(service_loop(gateway->service), &gateway->tick);
@@ -471,6 +475,7 @@ static void stop(struct service *service)
     session_close(gateway->session);
     gateway->session = NULL;
     gateway_flights_free(gateway->flights);
+    gateway_purges_free(gateway->purges);
     gateway_mesh_free(gateway->mesh);
     gateway_requests_free(gateway);
     hotcache_free(gateway->hot);

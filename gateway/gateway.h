@@ -11,6 +11,7 @@
  *   answer.c     results in the client's format, the hot cache, headers
  *   flight*.c    one flight a key: cache, computation, waiters      (no HTTP)
  *   cache.c      whether the cache service is worth asking          (no HTTP)
+ *   purges.c     results to be forgotten, until all were told       (no HTTP)
  *   mesh.c       exchanges with the broker: ids, credit, deadlines  (no HTTP)
  *   body.c       upload buffers under one budget                    (no HTTP)
  *   accept.c multipart.c query.c problem.c                          (pure)
@@ -23,6 +24,7 @@
 #include "gateway/body.h"
 #include "gateway/flight.h"
 #include "gateway/mesh.h"
+#include "gateway/purges.h"
 #include "runtime/drain.h"
 #include "runtime/hotcache.h"
 #include "runtime/http.h"
@@ -67,6 +69,7 @@ struct gateway {
     struct session *session;
     struct gateway_mesh *mesh;
     struct gateway_flights *flights;
+    struct gateway_purges *purges;
     struct hotcache *hot;
     struct gateway_budget *budget;
     EVP_MD

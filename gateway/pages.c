@@ -5,7 +5,7 @@
 
 static void page(struct gateway_request *request, const char *media, const char *text)
 {
-    gateway_request_page(request, PROTO_STATUS_OK, media, text, strlen(text));
+    gateway_request_page(request, 200, media, text, strlen(text));
 }
 
 void gateway_page_index(struct gateway_request *request, const char *rest)
@@ -67,8 +67,7 @@ void gateway_page_metrics(struct gateway_request *request, const char *rest)
     metrics_prometheus(service_name(gateway->service),
                        service_metrics_spec(gateway->service), gateway->metrics, out);
     if (fclose(out) == 0)
-        gateway_request_page(request, PROTO_STATUS_OK, "text/plain; version=0.0.4", text,
-                             size);
+        gateway_request_page(request, 200, "text/plain; version=0.0.4", text, size);
     else
         gateway_request_refuse(request, &failed, "out of memory");
     free(text);

@@ -249,16 +249,15 @@ void gateway_request_refuse(struct gateway_request *request,
     http_respond_copy(request->http, http_status, headers, document, size);
 }
 
-void gateway_request_page(struct gateway_request *request, enum proto_status status,
+void gateway_request_page(struct gateway_request *request, int http_status,
                           const char *media, const void *bytes, size_t size)
 {
-    int http_status = proto_status_http(status);
     char headers[256];
 
     snprintf(headers, sizeof headers,
              "Content-Type: %s\r\nCache-Control: no-store\r\nX-Request-Id: %s\r\n", media,
              request->id);
-    account(request, &(struct account){.status = status,
+    account(request, &(struct account){.status = PROTO_STATUS_OK,
                                        .http_status = http_status,
                                        .bytes_out = size,
                                        .is_page = true});
@@ -297,7 +296,7 @@ void gateway_request_on_gone(struct http_request *http, void *arg)
     if (request != NULL && !request->ended) {
         uint64_t now_us = service_now_us(gateway->service);
         gateway_flights_leave(gateway->flights, &request->waiter, now_us);
-        gateway_admin_leave(request, now_us);
+        gateway_admin_leave(request);
         account(request,
                 &(struct account){.status = PROTO_STATUS_CANCELLED, .http_status = 499});
     }
@@ -313,7 +312,7 @@ void gateway_request_on_end(struct http_request *http, void *arg)
         return;
     gateway_flights_leave(gateway->flights, &request->waiter,
                           service_now_us(gateway->service));
-    gateway_admin_leave(request, service_now_us(gateway->service));
+    gateway_admin_leave(request);
     if (request->kind != 0)
         drain_note(&gateway->ended, service_now_us(gateway->service));
     gateway_body_free(&request->body);

@@ -7,15 +7,15 @@
 #include "gateway/answer.h"
 #include "gateway/gateway.h"
 #include "gateway/multipart.h"
+#include "gateway/purges.h"
 #include "gateway/query.h"
 
 /* What a request waits for at the broker beside a flight; admin.h. Zeroed: nothing. */
 struct gateway_errand {
-    bool open;
+    bool stats;         /* STATS of this id, */
+    struct proto_id id; /* until */
     uint64_t until_us;
-    struct gateway_exchange *exchange; /* open at the cache, or NULL */
-    uint8_t verb;                      /* then this control verb's answer, of this id */
-    struct proto_id id;
+    struct gateway_purge *purge; /* or the first try of this one */
 };
 
 struct gateway_request {
@@ -71,8 +71,8 @@ struct gateway_refusal {
 void gateway_request_refuse(struct gateway_request *request,
                             const struct gateway_refusal *refusal, const char *detail,
                             ...) __attribute__((format(printf, 3, 4)));
-/* End with a small page; the bytes are copied. `http_status` 200 or 503. */
-void gateway_request_page(struct gateway_request *request, enum proto_status status,
+/* End with a small page; the bytes are copied. `http_status` 200 or 202. */
+void gateway_request_page(struct gateway_request *request, int http_status,
                           const char *media, const void *bytes, size_t size);
 /* End with a result, or what stands for one (304). Takes the reference to `value`. */
 void gateway_request_answer(struct gateway_request *request, struct hotcache_value *value,

@@ -7,6 +7,7 @@ import pytest
 
 from tests.harness.mesh import until
 from tests.harness.scenes import encoded
+from tests.harness.stores import Redis
 
 TOKEN = "correct-horse-battery"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
@@ -165,3 +166,56 @@ def test_cache_stats_and_plan_are_json_where_asked(admin_mesh):
     for word in ("stats", "plan"):
         assert json.loads(admin_mesh.command("cache", word, "--json").stdout)
         assert admin_mesh.command("cache", word).stdout
+
+
+# ---- a part of the cache is away ----
+
+def start_with(mesh, tmp_path, **cacher):
+    token = tmp_path / "token"
+    token.write_text(TOKEN + "\n")
+    token.chmod(0o600)
+    mesh.start(broker={"worker_wait_ms": 300}, gateway={"admin_token_file": token},
+               cacher=cacher)
+
+
+def kept(mesh):
+    return mesh.counter("gateway", "siftmesh_gateway_purges_kept")
+
+
+def test_a_delete_without_the_cacher_is_kept_until_it_is_done(mesh, tmp_path):
+    start_with(mesh, tmp_path, store=f"sqlite://{tmp_path}/results.db")
+    path = "/v1/features/" + key_of(mesh.post("/v1/features", picture(20)))
+    until(lambda: mesh.counter("monitor", "siftmesh_cacher_store_puts_total") == 1,
+          "it is stored")
+    mesh.kill("cacher")
+    answer = mesh.request("DELETE", path, headers=BEARER)
+    assert answer.status == 202 and answer.json() == {"pending": path.split("/")[-1]}
+    assert mesh.get(path).status in (404, 503)  # out of the gateway's memory at once
+    assert kept(mesh) == 1
+    mesh.start_one("cacher")
+    until(lambda: kept(mesh) == 0, "it was purged", 30)
+    until(lambda: mesh.get(path).status != 503, "the cache is asked again")
+    assert mesh.get(path).status == 404
+    assert mesh.request("DELETE", path, headers=BEARER).status == 200
+    assert mesh.post("/v1/features", picture(20)).headers["x-cache"] == "miss"
+
+
+def test_a_delete_without_redis_is_kept_until_it_is_done(mesh, tmp_path):
+    with Redis() as redis:
+        start_with(mesh, tmp_path, redis=redis.url)
+        path = "/v1/features/" + key_of(mesh.post("/v1/features", picture(21)))
+        redis.kill()
+        assert mesh.request("DELETE", path, headers=BEARER).status == 202
+        assert kept(mesh) == 1
+        redis.start()
+        until(lambda: kept(mesh) == 0, "it was purged", 60)
+        assert mesh.get(path).status == 404
+
+
+def test_a_delete_without_a_broker_is_503(mesh, tmp_path):
+    start_with(mesh, tmp_path)
+    path = "/v1/features/" + key_of(mesh.post("/v1/features", picture(22)))
+    mesh.kill("broker")
+    until(lambda: mesh.counter("gateway", "siftmesh_gateway_mesh_up") == 0, "it is missed")
+    assert mesh.request("DELETE", path, headers=BEARER).status == 503
+    assert kept(mesh) == 0

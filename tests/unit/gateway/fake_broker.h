@@ -42,7 +42,7 @@ static inline int fake_send(void *arg, struct proto_envelope *envelope, const vo
     assert_true(fake->count < FAKE_SENT_MAX);
     struct fake_sent *sent = &fake->sent[fake->count++];
     *sent = (struct fake_sent){.envelope = *envelope};
-    if (body != NULL)
+    if (envelope->verb == PROTO_SUBMIT)
         sent->submit = *(const struct proto_submit *)body;
     if (payload != NULL)
         sent->payload_bytes = zmq_msg_size(payload);
