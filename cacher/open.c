@@ -48,10 +48,19 @@ static int open_store(struct cacher *cacher)
     return err;
 }
 
+/* PostgreSQL's may also come from its own files and variables. */
+static bool has_password(const struct cacher_options *options)
+{
+    return strchr(options->redis, '@') != NULL ||
+           strncmp(options->store, "postgres", strlen("postgres")) == 0;
+}
+
 int cacher_open_tiers(struct cacher *cacher)
 {
     const struct cacher_options *options = cacher->options;
 
+    if (has_password(options))
+        service_hide_memory();
     int err = options->redis[0] != '\0' ? open_redis(cacher) : 0;
     return err == 0 && options->store[0] != '\0' ? open_store(cacher) : err;
 }

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <seccomp.h>
 #include <signal.h>
 #include <stddef.h>
@@ -9,6 +10,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
@@ -49,6 +51,21 @@ static int limit(int resource, uint64_t most)
     return setrlimit(resource, &bound) == 0 ? 0 : -errno;
 }
 
+/* A slot that root started is no root: it keeps the user id, and may do nothing by it
+ * that the owner of a file could not. 0 or -errno. */
+static int capabilities_drop(void)
+{
+    struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3] = {{0}};
+
+    /* Only with CAP_SETPCAP; without it there is nothing to get back by an exec, which
+     * the filter forbids anyway. */
+    for (unsigned long cap = 0; prctl(PR_CAPBSET_READ, cap, 0, 0, 0) >= 0; cap++)
+        (void)prctl(PR_CAPBSET_DROP, cap, 0, 0, 0);
+    (void)prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
+    return syscall(SYS_capset, &head, none) < 0 ? -errno : 0;
+}
+
 int extractor_sandbox_limit(const struct extractor_sandbox *sandbox,
                             uint64_t file_bytes_max)
 {
@@ -56,7 +73,9 @@ int extractor_sandbox_limit(const struct extractor_sandbox *sandbox,
         return -errno;
     /* So that a write beyond RLIMIT_FSIZE is an error of the job, not the slot's end. */
     signal(SIGXFSZ, SIG_IGN);
-    int err = limit(RLIMIT_CORE, 0);
+    int err = capabilities_drop();
+    if (err == 0)
+        err = limit(RLIMIT_CORE, 0);
     if (err == 0)
         err = limit(RLIMIT_NOFILE, FILES_MAX);
     if (err == 0)

@@ -1,11 +1,11 @@
 /*
  * sandbox.h - what a slot gives up before it looks at the first hostile byte.
  *
- * Two steps, neither can be taken back: limits of the system (no new privileges, address
- * space, files, processes), then a seccomp filter that kills the process on any system
- * call that reading a picture does not need: no open, no socket, no fork, no exec, no
- * executable memory. Loaded after start-up and warm-up, so that libraries have read what
- * they read once. Knows no job and no socket.
+ * Two steps, neither can be taken back: limits of the system (no new privileges, no
+ * capabilities, address space, files, processes), then a seccomp filter that kills the
+ * process on any system call that reading a picture does not need: no open, no socket, no
+ * fork, no exec, no executable memory. Loaded after start-up and warm-up, so that
+ * libraries have read what they read once. Knows no job and no socket.
  *
  * Built with a sanitizer the filter is another one, for the sanitizers' own calls (they
  * read /proc, start a thread for the leak check, and ptrace): everything but sockets,
@@ -18,7 +18,8 @@
 #include <stdint.h>
 
 enum extractor_sandbox_mode {
-    EXTRACTOR_SANDBOX_AUTO,    /* the filter, unless the system forbids it */
+    EXTRACTOR_SANDBOX_AUTO, /* the filter, unless the system forbids it; as root: REQUIRE
+                             */
     EXTRACTOR_SANDBOX_REQUIRE, /* no slot without the filter */
     EXTRACTOR_SANDBOX_OFF      /* limits only */
 };

@@ -2,8 +2,10 @@
 #include "extractor/vision/kernels.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define SAMPLE_US 2000000u /* memory of each slot is looked at this often */
@@ -279,7 +281,21 @@ static int read_sandbox(struct extractor_slots *slots)
     if (err < 0)
         log_event(LOG_ERROR, "sandbox must be auto, require or off", "sandbox=\"%s\"",
                   options->sandbox);
+    /* Without the filter a slot of root could open what it likes. */
+    if (err == 0 && slots->sandbox.mode == EXTRACTOR_SANDBOX_AUTO && geteuid() == 0)
+        slots->sandbox.mode = EXTRACTOR_SANDBOX_REQUIRE;
     return err;
+}
+
+/* Slots inherit stderr: what they write there comes after what is there, wherever the
+ * file's offset stands. They cannot take that back, as their filter lacks fcntl. */
+static void log_append_only(void)
+{
+    struct stat log;
+    int flags = fcntl(STDERR_FILENO, F_GETFL);
+
+    if (flags >= 0 && fstat(STDERR_FILENO, &log) == 0 && S_ISREG(log.st_mode))
+        (void)fcntl(STDERR_FILENO, F_SETFL, flags | O_APPEND);
 }
 
 static int read_cpu(struct extractor_slots *slots)
@@ -335,6 +351,7 @@ int extractor_slots_open(struct service *service, unsigned count,
         log_event(LOG_ERROR, "no program for slots", "path=\"%s\" error=\"%s\"",
                   slots->program, strerror(errno));
     }
+    log_append_only();
     if (err < 0)
         extractor_slots_release(slots);
     else

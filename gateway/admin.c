@@ -29,6 +29,7 @@ int gateway_admin_read_token(struct gateway *gateway, const char *path)
 
     if (path[0] == '\0')
         return 0;
+    service_hide_memory();
     FILE *file = fopen(path, "re");
     if (file == NULL || fgets(token, GATEWAY_ADMIN_TOKEN_BYTES_MAX + 1, file) == NULL ||
         fstat(fileno(file), &status) < 0) {

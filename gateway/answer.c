@@ -275,5 +275,6 @@ void gateway_answer_headers(const struct gateway_answer *answer, const char *req
     out = stpcpy(stpcpy(out, "\r\nX-Request-Id: "), request_id);
     if (answer->by_key)
         out = stpcpy(out, "\r\nCache-Control: private, immutable, max-age=31536000");
-    stpcpy(out, "\r\nVary: Accept\r\n");
+    /* A browser shows it as what it is, and as nothing else. */
+    stpcpy(out, "\r\nX-Content-Type-Options: nosniff\r\nVary: Accept\r\n");
 }

@@ -75,6 +75,10 @@ const char *service_instance(const struct service *service); /* "broker@host:pid
 uint64_t service_now_us(const struct service *service); /* monotonic, the loop's time */
 void service_random(void *bytes, size_t size);          /* getrandom(2) */
 
+/* This process holds a secret from now on (a key, a password, a token): it leaves no core
+ * file, and no other process of its user reads its memory or environment. */
+void service_hide_memory(void);
+
 /* Say that the program is ready: a log line, and sd_notify(3)'s READY=1 with
  * STATUS=`what` where $NOTIFY_SOCKET is set (systemd, `siftmesh up`). */
 void service_ready(struct service *service, const char *what, ...)

@@ -60,7 +60,8 @@ class Process:
     def __init__(self, mesh, name, number, options):
         self.name = name
         self.log = mesh.folder / f"{name}-{number}.log"
-        arguments = [str(BIN / f"siftmesh-{name}"), "--runtime-dir", str(mesh.runtime)]
+        arguments = [*mesh.prefixes.get(name, []), str(BIN / f"siftmesh-{name}"),
+                     "--runtime-dir", str(mesh.runtime)]
         for option, value in options.items():
             flag = "--" + option.replace("_", "-")
             arguments += [flag] if value is True else [flag, str(value)]
@@ -99,6 +100,7 @@ class Mesh:
         self.runtime = Path(tempfile.mkdtemp(prefix="smt-"))
         os.chmod(self.runtime, 0o700)
         self.options = {}
+        self.prefixes = {}  # by service: the command that runs it, and becomes it
         self.processes = {}
         self.finished = []
         self.replaced = []  # by a second process of the same service

@@ -2,6 +2,9 @@
 
 import http.client
 import json
+import os
+import resource
+import subprocess
 
 import pytest
 
@@ -219,3 +222,30 @@ def test_a_delete_without_a_broker_is_503(mesh, tmp_path):
     until(lambda: mesh.counter("gateway", "siftmesh_gateway_mesh_up") == 0, "it is missed")
     assert mesh.request("DELETE", path, headers=BEARER).status == 503
     assert kept(mesh) == 0
+
+
+def environ_as_a_neighbour(pid):
+    """Whether a process of the same user, without root's capabilities, reads its environment."""
+    command = ["cat", f"/proc/{pid}/environ"]
+    if os.geteuid() == 0:
+        command = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", *command]
+    return subprocess.run(command, capture_output=True).returncode == 0
+
+
+def core_bytes(pid):
+    return resource.prlimit(pid, resource.RLIMIT_CORE)[0]
+
+
+def test_services_that_hold_secrets_show_their_memory_to_nobody(admin_mesh):
+    pids = {name: process.pid for name, process in admin_mesh.processes.items()}
+    if not environ_as_a_neighbour(pids["broker"]):
+        pytest.skip("on this system no process reads another one's")
+    assert not environ_as_a_neighbour(pids["gateway"]), "it has the token"
+    assert core_bytes(pids["gateway"]) == 0
+
+
+def test_a_cacher_with_a_password_shows_its_memory_to_nobody(mesh):
+    mesh.start(cacher={"redis": "redis://:secret@127.0.0.1:9"})  # nothing listens there
+    pid = mesh.processes["cacher"].pid
+    assert not environ_as_a_neighbour(pid)
+    assert core_bytes(pid) == 0
