@@ -286,6 +286,35 @@ static int open_sockets(struct broker *broker)
     return err;
 }
 
+static void look_after(struct broker *broker, struct endpoint *endpoint, const char *name)
+{
+    int err = endpoint_look(endpoint);
+
+    /* Without the folder: it is made again in a moment. */
+    if (err == 0 || err == -ENOENT)
+        return;
+    if (err == 1)
+        log_event(LOG_WARNING, "socket was removed, bound again", "endpoint=%s", name);
+    else
+        log_limited(LOG_ERROR, &broker->socket_quiet, broker_now_us(broker),
+                    "socket was removed, nobody new can connect",
+                    "endpoint=%s error=\"%s\"", name, strerror(-err));
+}
+
+static void look(struct service *service, bool touch)
+{
+    struct broker *broker = service_data(service);
+    struct endpoint *const all[] = {broker->front, broker->back, broker->events};
+    static const char *const names[] = {"front", "back", "events"};
+
+    broker_wake(broker);
+    for (int i = 0; i < 3; i++) {
+        look_after(broker, all[i], names[i]);
+        if (touch)
+            endpoint_touch(all[i]);
+    }
+}
+
 static int start(struct service *service)
 {
     struct broker *broker = calloc(1, sizeof *broker);
@@ -368,4 +397,5 @@ const struct service_spec broker_spec = {
     .start = start,
     .drain = drain,
     .stop = stop,
+    .look = look,
 };

@@ -74,7 +74,7 @@ struct broker {
 
     struct proto_id unsent[BROKER_UNSENT_MAX];
     uint32_t unsents;
-    struct log_limit bad_quiet, stranger_quiet, refused_quiet;
+    struct log_limit bad_quiet, stranger_quiet, refused_quiet, socket_quiet;
 };
 
 extern const struct service_spec broker_spec;

@@ -6,6 +6,7 @@
 #include "gateway/admin.h"
 #include "gateway/request.h"
 #include "runtime/descriptors.h"
+#include "runtime/http_listen.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -244,30 +245,6 @@ static int open_session(struct gateway *gateway)
 
 /* ---- HTTP ----------------------------------------------------------------------- */
 
-/* "[::1]:8080" into host and port. 0 or -EINVAL. */
-static int parse_listen(const char *text, char *host, size_t capacity, uint16_t *port)
-{
-    const char *colon = strrchr(text, ':');
-    const char *begin = text, *end = colon;
-    char *rest;
-
-    if (colon == NULL || colon[1] < '0' || colon[1] > '9')
-        return -EINVAL;
-    if (*begin == '[') {
-        begin++;
-        if (--end <= begin || *end != ']')
-            return -EINVAL;
-    }
-    unsigned long number = strtoul(colon + 1, &rest, 10);
-    if (*rest != '\0' || number > 65535 || end <= begin ||
-        (size_t)(end - begin) >= capacity)
-        return -EINVAL;
-    memcpy(host, begin, (size_t)(end - begin));
-    host[end - begin] = '\0';
-    *port = (uint16_t)number;
-    return 0;
-}
-
 static void fill_limits(const struct gateway_options *options, struct http_limits *limits)
 {
     http_limits_init(limits);
@@ -304,64 +281,21 @@ static int open_http(struct gateway *gateway)
         gateway_request_on_gone, gateway_request_on_end,  gateway_request_on_refuse};
     const char *listen = gateway->options->listen;
     struct http_limits limits;
-    char host[64];
-    uint16_t port;
+    struct http_listen at;
 
     fill_limits(gateway->options, &limits);
     descriptors_check(gateway->options->connections_max);
     int err = check_trusted(gateway->options->trusted_proxies);
     if (err < 0)
         return err;
-    err = parse_listen(listen, host, sizeof host, &port);
-    if (err == 0)
-        err = http_server_open(service_loop(gateway->service), host, port, &limits,
-                               &callbacks, gateway, &gateway->server);
+    const char *why = http_listen_parse(listen, &at);
+    err = why != NULL ? -EINVAL
+                      : http_server_open(service_loop(gateway->service), at.host, at.port,
+                                         &limits, &callbacks, gateway, &gateway->server);
     if (err < 0)
         log_event(LOG_ERROR, "cannot listen", "listen=\"%s\" error=\"%s\"", listen,
-                  strerror(-err));
+                  why != NULL ? why : strerror(-err));
     return err;
-}
-
-/* Who started us with port 0 finds the port in a file, whole or not at all. */
-static int write_port(struct gateway *gateway)
-{
-    char *path = service_path(gateway->service, "gateway.port");
-    char *draft = service_path(gateway->service, "gateway.port.new");
-    int err = path == NULL || draft == NULL ? -ENOMEM : 0;
-    FILE *out = err < 0 ? NULL : fopen(draft, "w");
-
-    if (err == 0 && out == NULL)
-        err = -errno;
-    if (out != NULL) {
-        fprintf(out, "%u\n", http_server_port(gateway->server));
-        if (fclose(out) != 0 || rename(draft, path) < 0)
-            err = -errno;
-    }
-    free(draft);
-    gateway->port_path = path;
-    return err;
-}
-
-/* Not another gateway's, which may have written its own since. */
-static void remove_port(const char *path, uint16_t port)
-{
-    unsigned written = 0;
-    FILE *in = path == NULL ? NULL : fopen(path, "r");
-
-    if (in == NULL)
-        return;
-    if (fscanf(in, "%u", &written) == 1 && written == port)
-        unlink(path);
-    fclose(in);
-}
-
-static void say_ready(struct gateway *gateway)
-{
-    const char *listen = gateway->options->listen;
-    int host_size = (int)(strrchr(listen, ':') - listen);
-
-    service_ready(gateway->service, "listening on http://%.*s:%u", host_size, listen,
-                  http_server_port(gateway->server));
 }
 
 /* ---- start and stop ------------------------------------------------------------- */
@@ -424,9 +358,8 @@ static int start(struct service *service)
     if (err == 0)
         err = open_http(gateway);
     if (err == 0)
-        err = write_port(gateway);
-    if (err == 0)
-        say_ready(gateway);
+        err = service_listening(gateway->service, gateway->options->listen,
+                                http_server_port(gateway->server));
     return err;
 }
 
@@ -469,8 +402,6 @@ static void stop(struct service *service)
 
     if (gateway == NULL)
         return;
-    if (gateway->server != NULL)
-        remove_port(gateway->port_path, http_server_port(gateway->server));
     http_server_close(gateway->server); /* ends every request */
     session_close(gateway->session);
     gateway->session = NULL;
@@ -481,7 +412,6 @@ static void stop(struct service *service)
     hotcache_free(gateway->hot);
     gateway_budget_drop(gateway->budget);
     EVP_MD_free(gateway->sha256);
-    free(gateway->port_path);
     if (gateway->has_tick)
         uv_close((uv_handle_t *)&gateway->tick, on_tick_closed);
     else

@@ -89,7 +89,6 @@ struct gateway {
     uint8_t id_prefix[8];
     uint64_t ids;
     char admin_token[257]; /* of who may delete; empty: nobody */
-    char *port_path;       /* the file with the port, or NULL */
 };
 
 extern const struct service_spec gateway_spec;

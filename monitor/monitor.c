@@ -295,10 +295,7 @@ static int start(struct service *service)
     if (err < 0)
         return err;
     uv_timer_start(&monitor->timer, on_timer, 0, options->interval_ms);
-    service_ready(service, "listening on http://%.*s:%u",
-                  (int)(strrchr(options->listen, ':') - options->listen), options->listen,
-                  http_server_port(monitor->server));
-    return 0;
+    return service_listening(service, options->listen, http_server_port(monitor->server));
 }
 
 /* Nothing is in hand that could be lost; its last targets end by themselves. */

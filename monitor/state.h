@@ -36,7 +36,6 @@ struct monitor {
     uint64_t seq;     /* of the last SCALE */
     uint64_t mode_us; /* when MODE was sent last */
     bool withdraw;    /* the target is the default again: to be said once */
-    char *port_path;  /* monitor.port */
 };
 
 /* Listen; 0 or -errno, logged. */

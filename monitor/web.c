@@ -1,4 +1,5 @@
 #include "monitor/state.h"
+#include "runtime/http_listen.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -172,77 +173,29 @@ static size_t on_refuse(const struct http_refusal *why, struct http_request *req
 
 /* ---- listening ---- */
 
-/* "HOST:PORT" or "[HOST]:PORT"; cuts `text`. */
-static int split_address(char *text, char **host, uint16_t *port)
-{
-    char *colon = strrchr(text, ':'), *end;
-
-    if (colon == NULL || colon == text || colon[1] == '\0')
-        return -EINVAL;
-    *colon = '\0';
-    unsigned long number = strtoul(colon + 1, &end, 10);
-    if (*end != '\0' || number > UINT16_MAX || colon[1] == '-' || colon[1] == '+')
-        return -EINVAL;
-    if (text[0] == '[' && colon[-1] == ']') {
-        colon[-1] = '\0';
-        text++;
-    }
-    *host = text;
-    *port = (uint16_t)number;
-    return 0;
-}
-
-/* Whole or not at all: who waits for the file reads it as soon as it is there. */
-static int write_port(struct monitor *monitor)
-{
-    char fresh[OPTION_STR_BYTES + 64];
-
-    monitor->port_path = service_path(monitor->service, "monitor.port");
-    if (monitor->port_path == NULL)
-        return -ENOMEM;
-    snprintf(fresh, sizeof fresh, "%s.new", monitor->port_path);
-    FILE *file = fopen(fresh, "we");
-    if (file == NULL)
-        return -errno;
-    fprintf(file, "%u\n", http_server_port(monitor->server));
-    if (fclose(file) != 0 || rename(fresh, monitor->port_path) < 0)
-        return -errno;
-    return 0;
-}
-
 int monitor_web_open(struct monitor *monitor)
 {
     static const struct http_callbacks callbacks = {on_head, on_body, on_complete,
                                                     on_over, on_over, on_refuse};
     struct http_limits limits;
-    char text[OPTION_STR_BYTES], *host;
-    uint16_t port;
+    struct http_listen at;
 
     http_limits_init(&limits);
     limits.connections_max = CONNECTIONS_MAX;
     limits.connections_per_peer = CONNECTIONS_PER_PEER;
     limits.body_bytes_max = BODY_BYTES_MAX;
-    snprintf(text, sizeof text, "%s", monitor->options->listen);
-    int err = split_address(text, &host, &port);
-    if (err == 0)
-        err = http_server_open(service_loop(monitor->service), host, port, &limits,
-                               &callbacks, monitor, &monitor->server);
-    if (err < 0) {
-        log_event(LOG_ERROR, "cannot listen", "listen=\"%s\" error=\"%s\"",
-                  monitor->options->listen, strerror(-err));
-        return err;
-    }
-    err = write_port(monitor);
+    const char *why = http_listen_parse(monitor->options->listen, &at);
+    int err = why != NULL
+                  ? -EINVAL
+                  : http_server_open(service_loop(monitor->service), at.host, at.port,
+                                     &limits, &callbacks, monitor, &monitor->server);
     if (err < 0)
-        log_event(LOG_ERROR, "cannot write monitor.port", "error=\"%s\"", strerror(-err));
+        log_event(LOG_ERROR, "cannot listen", "listen=\"%s\" error=\"%s\"",
+                  monitor->options->listen, why != NULL ? why : strerror(-err));
     return err;
 }
 
 void monitor_web_close(struct monitor *monitor)
 {
     http_server_close(monitor->server);
-    if (monitor->port_path != NULL)
-        (void)unlink(monitor->port_path);
-    free(monitor->port_path);
-    monitor->port_path = NULL;
 }

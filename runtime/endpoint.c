@@ -1,15 +1,15 @@
 #include "runtime/endpoint.h"
 
 #include "proto/curve.h"
+#include "runtime/folder.h"
 #include "runtime/log.h"
 #include "runtime/watch.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* One wake-up handles at most this many messages, so that timers and the other sockets
@@ -40,9 +40,10 @@ struct endpoint {
     struct handshake *handshake;
     bool paused, closed;
     char *address;
-    int lock_fd;      /* of an ipc path that we bind; -1 otherwise */
-    bool owns_path;   /* we hold that lock, so the path is ours */
-    uint64_t refused; /* handshakes after which we connected again */
+    struct folder_file lock; /* of an ipc path that we bind */
+    ino_t path_inode;        /* of the socket that we bound there; 0: none */
+    int binds;               /* beyond the first */
+    uint64_t refused;        /* handshakes after which we connected again */
     struct endpoint_callbacks callbacks;
     void *arg;
     struct endpoint_counters counters;
@@ -254,22 +255,33 @@ static int secure(struct endpoint *endpoint, const struct endpoint_options *opti
     return -EACCES;
 }
 
+/* The path of an ipc endpoint that we bind, or NULL. */
+static const char *own_path(const struct endpoint *endpoint)
+{
+    bool own =
+        endpoint->kind != ENDPOINT_DEALER && strncmp(endpoint->address, "ipc://", 6) == 0;
+    return own ? endpoint->address + 6 : NULL;
+}
+
 /* ZeroMQ unlinks an ipc path before binding it, whoever listens there. 0 or -errno. */
 static int lock_ipc(struct endpoint *endpoint)
 {
-    const char *address = endpoint->address;
     char path[512];
 
-    if (strncmp(address, "ipc://", 6) != 0)
-        return 0;
-    if (snprintf(path, sizeof path, "%s.lock", address + 6) >= (int)sizeof path)
+    if (snprintf(path, sizeof path, "%s.lock", own_path(endpoint)) >= (int)sizeof path)
         return -ENAMETOOLONG;
-    endpoint->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    if (endpoint->lock_fd < 0)
-        return -errno;
-    if (flock(endpoint->lock_fd, LOCK_EX | LOCK_NB) < 0)
-        return errno == EWOULDBLOCK ? -EADDRINUSE : -errno;
-    endpoint->owns_path = true;
+    return folder_take(&endpoint->lock, path, "");
+}
+
+static int bind_address(struct endpoint *endpoint)
+{
+    const char *path = own_path(endpoint);
+    struct stat st;
+
+    if (zmq_bind(endpoint->socket, endpoint->address) < 0)
+        return -zmq_errno();
+    if (path != NULL && lstat(path, &st) == 0)
+        endpoint->path_inode = st.st_ino;
     return 0;
 }
 
@@ -277,10 +289,37 @@ static int attach(struct endpoint *endpoint)
 {
     if (endpoint->kind == ENDPOINT_DEALER)
         return zmq_connect(endpoint->socket, endpoint->address) < 0 ? -zmq_errno() : 0;
-    int err = lock_ipc(endpoint);
+    int err = own_path(endpoint) != NULL ? lock_ipc(endpoint) : 0;
+    return err < 0 ? err : bind_address(endpoint);
+}
+
+int endpoint_look(struct endpoint *endpoint)
+{
+    const char *path = own_path(endpoint);
+    struct stat st;
+
+    if (path == NULL)
+        return 0;
+    int err = folder_look(&endpoint->lock);
     if (err < 0)
         return err;
-    return zmq_bind(endpoint->socket, endpoint->address) < 0 ? -zmq_errno() : 0;
+    if (lstat(path, &st) == 0 && st.st_ino == endpoint->path_inode)
+        return err;
+    if (endpoint->binds >= ENDPOINT_BINDS_MAX)
+        return -EMFILE;
+    endpoint->binds++;
+    /* Beside the listener whose path is gone, not in its place: to unbind that one would
+     * end its connections. */
+    err = bind_address(endpoint);
+    return err < 0 ? err : 1;
+}
+
+void endpoint_touch(const struct endpoint *endpoint)
+{
+    if (own_path(endpoint) == NULL)
+        return;
+    folder_touch(own_path(endpoint));
+    folder_touch(endpoint->lock.path);
 }
 
 static void on_closed(void *owner)
@@ -321,7 +360,7 @@ int endpoint_open(uv_loop_t *loop, void *zmq, const struct endpoint_options *opt
     if (endpoint == NULL)
         return -ENOMEM;
     endpoint->kind = options->kind;
-    endpoint->lock_fd = -1;
+    endpoint->lock.fd = -1;
     endpoint->arg = arg;
     if (callbacks != NULL)
         endpoint->callbacks = *callbacks;
@@ -346,6 +385,16 @@ void endpoint_retry(struct endpoint *endpoint)
     (void)attach(endpoint); /* took the same address before */
 }
 
+/* Only a path that is still ours. */
+static void remove_path(const struct endpoint *endpoint)
+{
+    struct stat st;
+
+    if (endpoint->path_inode != 0 && lstat(endpoint->address + 6, &st) == 0 &&
+        st.st_ino == endpoint->path_inode)
+        unlink(endpoint->address + 6);
+}
+
 void endpoint_close(struct endpoint *endpoint, int linger_ms)
 {
     if (endpoint == NULL || endpoint->closed)
@@ -360,10 +409,8 @@ void endpoint_close(struct endpoint *endpoint, int linger_ms)
     }
     /* ZeroMQ leaves the socket's file behind. The lock's file stays: whoever opened it
      * meanwhile must find the one that the next owner locks. */
-    if (endpoint->owns_path)
-        unlink(endpoint->address + 6);
-    if (endpoint->lock_fd >= 0)
-        close(endpoint->lock_fd);
+    remove_path(endpoint);
+    folder_release(&endpoint->lock, false);
     free(endpoint->address);
     watch_stop(&endpoint->watch, on_closed, endpoint);
 }

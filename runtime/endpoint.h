@@ -79,6 +79,16 @@ struct endpoint_options {
 int endpoint_open(uv_loop_t *loop, void *zmq, const struct endpoint_options *options,
                   const struct endpoint_callbacks *callbacks, void *arg,
                   struct endpoint **out);
+/*
+ * For an ipc path that we bind, every FOLDER_LOOK_MS (runtime/folder.h): binds it again
+ * where it, or its lock, was removed from under us. 0: as it was; 1: bound again;
+ * -EADDRINUSE: another process has taken it; -EMFILE: it was removed ENDPOINT_BINDS_MAX
+ * times; or another -errno. Connections live on in any case. endpoint_touch() keeps its
+ * files from looking old.
+ */
+#define ENDPOINT_BINDS_MAX 1000
+int endpoint_look(struct endpoint *endpoint);
+void endpoint_touch(const struct endpoint *endpoint);
 /* For a DEALER without a connection, now and then: ZeroMQ gives up an address for ever
  * where the handshake was refused, and whoever refused it may learn better. */
 void endpoint_retry(struct endpoint *endpoint);

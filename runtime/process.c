@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 void process_open_standard(void)
@@ -28,6 +29,27 @@ bool process_hangup_ends(void)
     if (terminal >= 0)
         close(terminal);
     return terminal >= 0;
+}
+
+static void hide(char *begin, const char *end)
+{
+    if (end > begin)
+        memset(begin, '*', (size_t)(end - begin));
+}
+
+void process_hide_secrets(int argc, char **argv)
+{
+    for (int i = 1; i < argc; i++) {
+        char *url = strstr(argv[i], "://");
+        if (url == NULL)
+            continue;
+        char *host = strrchr(url, '@');
+        char *query = strchr(host != NULL ? host : url, '?');
+        if (host != NULL)
+            hide(url + 3, host);
+        if (query != NULL)
+            hide(query + 1, query + strlen(query));
+    }
 }
 
 void process_tell_child(const struct process_parent *parent)

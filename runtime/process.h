@@ -20,6 +20,10 @@ void process_open_standard(void);
  */
 bool process_hangup_ends(void);
 
+/* Overwrites, in the command line that every user of the host can read, what URLs in it
+ * may hide: all before the last @, and the query. Values in use were copied before. */
+void process_hide_secrets(int argc, char **argv);
+
 /* From `siftmesh up` to a service, in the environment (PROCESS_PARENT). */
 struct process_parent {
     pid_t pid;         /* of `siftmesh up`; 0: started by something else */

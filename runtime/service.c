@@ -2,6 +2,7 @@
 
 #include "runtime/curve.h"
 #include "runtime/descriptors.h"
+#include "runtime/folder.h"
 #include "runtime/process.h"
 
 #include <errno.h>
@@ -41,6 +42,10 @@ struct service {
     uv_signal_t sigterm, sigint, sighup;
     uv_timer_t hurry, log_retry;
     uv_prepare_t log_watch;
+    uv_timer_t look; /* after what is in the runtime folder */
+    struct folder_file port_file;
+    struct log_limit look_limit;
+    uint64_t touched_us;
     char instance[128];
     char *endpoints[3];
     bool draining, hurried;
@@ -205,6 +210,71 @@ void service_ready(struct service *service, const char *what, ...)
     service_notify(text);
 }
 
+int service_listening(struct service *service, const char *listen, uint16_t port)
+{
+    char name[64], text[16];
+    const char *colon = strrchr(listen, ':');
+    int host_bytes = colon != NULL ? (int)(colon - listen) : 0;
+
+    snprintf(name, sizeof name, "%s.port", service->spec->name);
+    snprintf(text, sizeof text, "%u\n", port);
+    char *path = service_path(service, name);
+    int err = path != NULL ? folder_take(&service->port_file, path, text) : -ENOMEM;
+    if (err == -EADDRINUSE)
+        log_event(LOG_NOTICE, "port file is another process's", "path=\"%s\" port=%d",
+                  path, folder_number(path));
+    else if (err < 0)
+        log_event(LOG_ERROR, "cannot write port file", "path=\"%s\" error=\"%s\"", path,
+                  strerror(-err));
+    free(path);
+    if (err < 0 && err != -EADDRINUSE)
+        return err;
+    service_ready(service, "listening on http://%.*s:%u",
+                  host_bytes > 0 ? host_bytes : (int)strlen("0.0.0.0"),
+                  host_bytes > 0 ? listen : "0.0.0.0", port);
+    return 0;
+}
+
+/* ---- looking after the runtime folder ---- */
+
+static void look_after_port_file(struct service *service)
+{
+    struct folder_file *file = &service->port_file;
+    bool held = file->fd >= 0;
+
+    if (file->path == NULL)
+        return;
+    int err = folder_look(file);
+    if (err == 1 && held)
+        log_event(LOG_WARNING, "port file was removed, written again", "path=\"%s\"",
+                  file->path);
+    if (err < 0 && (err != -EADDRINUSE || held))
+        log_limited(LOG_ERROR, &service->look_limit, service_now_us(service),
+                    "port file was removed", "path=\"%s\" error=\"%s\"", file->path,
+                    strerror(-err));
+}
+
+static void on_look(uv_timer_t *timer)
+{
+    struct service *service = timer->data;
+    const char *dir = service->mesh.runtime_dir;
+    uint64_t now_us = service_now_us(service);
+
+    if (access(dir, F_OK) < 0 && errno == ENOENT && service_make_runtime_dir(dir) == 0)
+        log_event(LOG_WARNING, "runtime folder was removed, made again", "path=\"%s\"",
+                  dir);
+    look_after_port_file(service);
+    bool touch = now_us - service->touched_us >= FOLDER_TOUCH_MS * UINT64_C(1000);
+    if (service->spec->look != NULL)
+        service->spec->look(service, touch);
+    if (!touch)
+        return;
+    service->touched_us = now_us;
+    folder_touch(dir);
+    if (service->port_file.path != NULL)
+        folder_touch(service->port_file.path);
+}
+
 /* ---- starting ---- */
 
 static int fail_usage(const struct service_spec *spec, const char *why)
@@ -354,6 +424,9 @@ static int start_loop(struct service *service)
     else
         signal(SIGHUP, SIG_IGN); /* nothing is read again on it */
     start_log(service);
+    uv_timer_init(&service->loop, &service->look);
+    service->look.data = service;
+    uv_timer_start(&service->look, on_look, FOLDER_LOOK_MS, FOLDER_LOOK_MS);
     return 0;
 }
 
@@ -396,6 +469,7 @@ static int run(struct service *service)
         service_hide_memory();
     if (err == 0)
         err = play(service);
+    folder_release(&service->port_file, true);
     block_signals(); /* one that comes now must not end us before the rest is done */
     curve_close(service->curve);
     uv_close((uv_handle_t *)&service->sigterm, NULL);
@@ -404,6 +478,7 @@ static int run(struct service *service)
     uv_close((uv_handle_t *)&service->hurry, NULL);
     uv_close((uv_handle_t *)&service->log_retry, NULL);
     uv_close((uv_handle_t *)&service->log_watch, NULL);
+    uv_close((uv_handle_t *)&service->look, NULL);
     uv_run(&service->loop, UV_RUN_DEFAULT); /* for the close callbacks */
     if (uv_loop_close(&service->loop) == UV_EBUSY)
         log_event(LOG_ERROR, "a libuv handle was left open", "service=%s",
@@ -575,11 +650,13 @@ int service_main(const struct service_spec *spec, int argc, char **argv)
     if (service == NULL)
         return EX_OSERR;
     service->spec = spec;
+    service->port_file.fd = -1;
     service->parent = process_told();
     service->options = calloc(1, spec->options_bytes);
     service->metrics = calloc(1, spec->metrics_bytes > 0 ? spec->metrics_bytes : 1);
     if (service->options != NULL && service->metrics != NULL) {
         int done = configure(service, argc, argv);
+        process_hide_secrets(argc, argv);
         if (done == 0)
             done = prepare(service);
         code = done == 0 ? exit_code(run(service)) : done < 0 ? service->err : EX_OK;

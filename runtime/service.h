@@ -53,6 +53,9 @@ struct service_spec {
      * handles are closed here; the skeleton runs the loop once more for their callbacks.
      */
     void (*stop)(struct service *service);
+    /* Every FOLDER_LOOK_MS: look after files in the runtime folder (runtime/folder.h),
+     * and `touch` them. NULL: the program has none. */
+    void (*look)(struct service *service, bool touch);
 };
 
 /* Returns the process's exit code. */
@@ -83,6 +86,13 @@ void service_hide_memory(void);
  * STATUS=`what` where $NOTIFY_SOCKET is set (systemd, `siftmesh up`). */
 void service_ready(struct service *service, const char *what, ...)
     __attribute__((format(printf, 2, 3)));
+/*
+ * The same of a service that listens for HTTP at `listen` (HOST:PORT), at this port; who
+ * started it with port 0 finds the port in the file NAME.port of the runtime folder, for
+ * as long as it lives. Where another process of the same service holds the file, it stays
+ * that one's. 0 or -errno, logged.
+ */
+int service_listening(struct service *service, const char *listen, uint16_t port);
 bool service_draining(const struct service *service);
 /* The first signal that asked for the end, SIGTERM or SIGINT; 0: none came. */
 int service_signal(const struct service *service);

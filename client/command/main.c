@@ -1,5 +1,6 @@
 #include "client/command/command.h"
 #include "proto/text.h"
+#include "runtime/process.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -187,6 +188,7 @@ static void print_usage(FILE *out)
 
 int main(int argc, char **argv)
 {
+    process_open_standard();
     if (argc < 2) {
         print_usage(stderr);
         return EX_USAGE;

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <sysexits.h>
 #include <time.h>
@@ -86,6 +87,7 @@ static bool start_mesh(struct mesh_process *mesh)
             _exit(EX_OSERR);
         setenv("NOTIFY_SOCKET", name, 1);
         setpgid(0, 0); /* Ctrl-C is for us to pass on */
+        prctl(PR_SET_PDEATHSIG, SIGTERM);
         execl(program, program, "up", "--runtime-dir", mesh->dir, "--listen",
               "127.0.0.1:0", "--monitor-listen", "127.0.0.1:0", "--store", "none",
               (char *)NULL);

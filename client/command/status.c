@@ -117,6 +117,16 @@ static void print_slots(const json_t *worker)
     }
 }
 
+/* How often `siftmesh up` started it again, where it did: the end of a line. */
+static void print_restarts(const json_t *stats)
+{
+    double restarts = number(stats, "restarts_total");
+
+    if (restarts > 0)
+        printf(", restarts %.0f", restarts);
+    printf("\n");
+}
+
 static void print_peers(const json_t *stats)
 {
     json_t *peer;
@@ -124,14 +134,17 @@ static void print_peers(const json_t *stats)
 
     printf("\nworkers\n");
     json_array_foreach (json_object_get(stats, "workers"), i, peer) {
-        printf("  %-34s %-8s credit %.0f\n", text(peer, "name"), text(peer, "service"),
+        printf("  %-34s %-8s credit %.0f", text(peer, "name"), text(peer, "service"),
                number(peer, "credit"));
+        print_restarts(json_object_get(peer, "stats"));
         print_slots(peer);
     }
     printf("clients\n");
-    json_array_foreach (json_object_get(stats, "clients"), i, peer)
-        printf("  %-34s %-8s open %.0f\n", text(peer, "name"), text(peer, "role"),
+    json_array_foreach (json_object_get(stats, "clients"), i, peer) {
+        printf("  %-34s %-8s open %.0f", text(peer, "name"), text(peer, "role"),
                number(peer, "jobs"));
+        print_restarts(json_object_get(peer, "stats"));
+    }
 }
 
 static void print_cache(const json_t *stats)
@@ -153,9 +166,10 @@ static void print_cache(const json_t *stats)
 static void print_status(const json_t *stats, const char *front)
 {
     printf("mesh      %s\n", command_shown(front));
-    printf("broker    epoch %.0f, up %.0f s, mode %s, open jobs %.0f, %.1f MiB\n",
+    printf("broker    epoch %.0f, up %.0f s, mode %s, open jobs %.0f, %.1f MiB",
            number(stats, "epoch"), number(stats, "uptime_s"), text(stats, "mode"),
            number(stats, "jobs"), number(stats, "bytes") / 1048576);
+    print_restarts(json_object_get(stats, "counters"));
     print_services(json_object_get(stats, "services"));
     print_peers(stats);
     print_cache(stats);

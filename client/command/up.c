@@ -3,184 +3,78 @@
  *
  * Starts the five services as children in a process group each, so that Ctrl-C reaches
  * only this program, which then ends them in the order that loses nothing: the gateway
- * first, while what it waits for still runs, and the broker last. A service that dies is
- * started again, later each time it dies young. A service that never became ready ends
- * the whole, with its exit code: a wrong option does not get better by repeating it.
+ * first, while what it waits for still runs, and the broker last. A service that dies, or
+ * that the system has no process for, is started again, later each time it dies young. A
+ * service that never became ready ends the whole, with its exit code: a wrong option does
+ * not get better by repeating it.
  */
-#include "client/command/command.h"
+#include "client/command/up.h"
+#include "runtime/folder.h"
+#include "runtime/log_sink.h"
+#include "runtime/process.h"
 #include "runtime/service.h"
 
 #include <errno.h>
 #include <getopt.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
+#include <sys/un.h>
 #include <sysexits.h>
+#include <time.h>
 #include <unistd.h>
-#include <uv.h>
 
-#define RESTART_FIRST_MS 100
-#define RESTART_MAX_MS   5000
-#define YOUNG_MS         10000 /* a service that lived longer restarts at once */
-#define STOP_TIMEOUT_MS  35000 /* for one service, beyond its own drain_timeout */
-#define ARGUMENTS_MAX    16
+#define TICK_MS       1000
+#define PRINT_BYTES   1024
+#define PRINT_LAST_MS 200   /* for who reads what is printed, at the end */
+#define LOCK_WAIT_MS  10000 /* for a mesh in the same folder that is ending */
+#define LOCK_RETRY_MS 50
 
-/* In the order of starting; ended from the last to the first. */
-static const char *const names[] = {"broker", "cacher", "extractor", "monitor",
-                                    "gateway"};
-enum { SERVICES = 5, BROKER = 0, CACHER, EXTRACTOR, MONITOR, GATEWAY };
+/* ---- printing ---- */
 
-struct child {
-    pid_t pid; /* 0: not running */
-    bool ready, was_ready;
-    uint64_t started_ms, restart_ms;
-    uv_timer_t restart;
-    struct up *up;
-    int index;
-};
+static char say_bytes[LOG_SINK_BYTES], complain_bytes[LOG_SINK_BYTES];
+static struct log_sink say_sink = LOG_SINK_INIT(STDOUT_FILENO, say_bytes, NULL);
+static struct log_sink complain_sink = LOG_SINK_INIT(STDERR_FILENO, complain_bytes, NULL);
 
-struct up {
-    uv_loop_t loop;
-    uv_signal_t sigchld, sigterm, sigint;
-    uv_poll_t notify;
-    uv_timer_t stop_timeout;
-    int notify_fd;
-    char notify_name[COMMAND_NOTIFY_BYTES];
-    struct child children[SERVICES];
-    const char *listen, *monitor_listen, *slots, *config, *log_level, *redis, *store;
-    char store_url[400];
-    char runtime_dir[256], listen_fixed[2][300];
-    bool stopping, hurried, announced;
-    int exit_code;
-};
-
-/* ---- starting ---- */
-
-static void add(char **argv, int *argc, const char *flag, const char *value)
+static void print(struct log_sink *sink, const char *prefix, const char *format,
+                  va_list args)
 {
-    if (value == NULL || *argc + 2 >= ARGUMENTS_MAX)
-        return;
-    argv[(*argc)++] = (char *)flag;
-    argv[(*argc)++] = (char *)value;
+    char line[PRINT_BYTES];
+    int used = snprintf(line, sizeof line, "%s", prefix);
+    int more = vsnprintf(line + used, sizeof line - (size_t)used, format, args);
+
+    used = used + more < (int)sizeof line ? used + more : (int)sizeof line - 1;
+    line[used] = '\n'; /* in the place of the NUL */
+    log_sink_write(sink, line, (size_t)used + 1);
 }
 
-static void run_child(const struct up *up, int index, pid_t parent)
+void up_say(const char *format, ...)
 {
-    char path[512], program[64];
-    char *argv[ARGUMENTS_MAX] = {path};
-    int argc = 1;
-    sigset_t none;
+    va_list args;
 
-    snprintf(program, sizeof program, "siftmesh-%s", names[index]);
-    if (!command_beside(program, path, sizeof path))
-        _exit(EX_OSERR);
-    add(argv, &argc, "--runtime-dir", up->runtime_dir);
-    add(argv, &argc, "--config", up->config);
-    add(argv, &argc, "--log-level", up->log_level);
-    if (index == GATEWAY)
-        add(argv, &argc, "--listen", up->listen);
-    if (index == MONITOR)
-        add(argv, &argc, "--listen", up->monitor_listen);
-    if (index == EXTRACTOR)
-        add(argv, &argc, "--slots", up->slots);
-
-    /* Not as flags, which every user of the host can read: a URL may have a password. */
-    if (index == CACHER && up->redis != NULL)
-        setenv("SIFTMESH_CACHER_REDIS", up->redis, 1);
-    if (index == CACHER && up->store != NULL)
-        setenv("SIFTMESH_CACHER_STORE", up->store, 1);
-
-    setenv("NOTIFY_SOCKET", up->notify_name, 1);
-    setpgid(0, 0);
-    sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, NULL);
-    signal(SIGPIPE, SIG_DFL);
-    prctl(PR_SET_PDEATHSIG, SIGTERM);
-    if (getppid() != parent)
-        _exit(EX_TEMPFAIL); /* the parent died before prctl */
-    execvp(path, argv);
-    fprintf(stderr, "siftmesh up: cannot run %s: %s\n", path, strerror(errno));
-    _exit(EX_UNAVAILABLE);
+    va_start(args, format);
+    print(&say_sink, "", format, args);
+    va_end(args);
 }
 
-static void begin_stop(struct up *up);
-
-static void start_child(struct child *child)
+void up_complain(const char *format, ...)
 {
-    struct up *up = child->up;
-    pid_t parent = getpid(), pid = fork();
+    va_list args;
 
-    if (pid == 0)
-        run_child(up, child->index, parent);
-    if (pid < 0) {
-        fprintf(stderr, "siftmesh up: fork: %s\n", strerror(errno));
-        up->exit_code = EX_OSERR;
-        begin_stop(up);
-        return;
-    }
-    child->pid = pid;
-    child->ready = false;
-    child->started_ms = uv_hrtime() / 1000000;
+    va_start(args, format);
+    print(&complain_sink, "siftmesh up: ", format, args);
+    va_end(args);
 }
 
-static void on_restart(uv_timer_t *timer)
+uint64_t up_now_ms(void)
 {
-    struct child *child = timer->data;
-    if (!child->up->stopping)
-        start_child(child);
+    return uv_hrtime() / 1000000;
 }
 
-/* ---- ready ---- */
-
-/* A port of 0 was given away by the kernel: a restart must get the same one. */
-static void fix_port(struct up *up, int index)
-{
-    char path[512], text[16] = "";
-    const char **listen = index == GATEWAY ? &up->listen : &up->monitor_listen;
-    char *fixed = up->listen_fixed[index == GATEWAY];
-    const char *colon = *listen != NULL ? strrchr(*listen, ':') : NULL;
-
-    if (colon == NULL || strcmp(colon, ":0") != 0)
-        return;
-    snprintf(path, sizeof path, "%s/%s.port", up->runtime_dir, names[index]);
-    FILE *file = fopen(path, "re");
-    if (file == NULL)
-        return;
-    if (fgets(text, sizeof text, file) != NULL && atoi(text) > 0) {
-        snprintf(fixed, sizeof up->listen_fixed[0], "%.*s:%d", (int)(colon - *listen),
-                 *listen, atoi(text));
-        *listen = fixed;
-    }
-    fclose(file);
-}
-
-static void announce(struct up *up)
-{
-    int ready = 0;
-
-    for (int i = 0; i < SERVICES; i++)
-        ready += up->children[i].ready;
-    if (up->announced || ready < SERVICES)
-        return;
-    up->announced = true;
-    printf("mesh ready; Ctrl-C stops it\n");
-    fflush(stdout);
-    service_notify("READY=1\nSTATUS=all services are ready\n");
-}
-
-static void on_ready(struct child *child, const char *status)
-{
-    child->ready = child->was_ready = true;
-    printf("%-9s ready  pid %-7d %s\n", names[child->index], (int)child->pid, status);
-    fflush(stdout);
-    if (child->index == GATEWAY || child->index == MONITOR)
-        fix_port(child->up, child->index);
-    announce(child->up);
-}
+/* ---- events ---- */
 
 static void on_notify(uv_poll_t *poll, int status, int events)
 {
@@ -191,148 +85,112 @@ static void on_notify(uv_poll_t *poll, int status, int events)
     (void)events;
 
     while ((pid = command_notify_read(up->notify_fd, text, sizeof text)) > 0)
-        for (int i = 0; i < SERVICES; i++)
-            if (up->children[i].pid == pid && !up->children[i].ready &&
-                command_notify_value(text, "READY", value, sizeof value)) {
-                if (!command_notify_value(text, "STATUS", value, sizeof value))
-                    value[0] = '\0';
-                on_ready(&up->children[i], value);
-            }
-}
-
-/* ---- stopping ---- */
-
-static void on_stop_timeout(uv_timer_t *timer);
-
-static void stop_next(struct up *up)
-{
-    for (int i = SERVICES - 1; i >= 0; i--) {
-        if (up->children[i].pid > 0) {
-            kill(up->children[i].pid, SIGTERM);
-            uv_timer_start(&up->stop_timeout, on_stop_timeout, STOP_TIMEOUT_MS, 0);
-            return;
+        if (command_notify_value(text, "READY", value, sizeof value)) {
+            if (!command_notify_value(text, "STATUS", value, sizeof value))
+                value[0] = '\0';
+            up_child_ready(up, pid, value);
         }
-    }
-    uv_stop(&up->loop);
 }
 
-static void begin_stop(struct up *up)
+static void on_sigchld(uv_signal_t *handle, int number)
 {
-    if (up->stopping)
-        return;
-    up->stopping = true;
-    for (int i = 0; i < SERVICES; i++)
-        uv_timer_stop(&up->children[i].restart);
-    stop_next(up);
-}
-
-static void on_stop_timeout(uv_timer_t *timer)
-{
-    struct up *up = timer->data;
-    for (int i = SERVICES - 1; i >= 0; i--) {
-        if (up->children[i].pid > 0) {
-            fprintf(stderr, "siftmesh up: %s does not stop, killing it\n", names[i]);
-            kill(up->children[i].pid, SIGKILL);
-            return;
-        }
-    }
+    (void)number;
+    up_child_reap(handle->data);
 }
 
 static void on_terminate(uv_signal_t *handle, int number)
 {
     struct up *up = handle->data;
-    (void)number;
 
-    if (!up->stopping) {
-        printf("stopping; once more hurries\n");
-        fflush(stdout);
-        service_notify("STOPPING=1\n");
-        begin_stop(up);
-        return;
-    }
-    /* Hurry: the second SIGTERM of each service; the third time, no more patience. */
-    for (int i = 0; i < SERVICES; i++) {
-        if (up->children[i].pid > 0 && up->hurried)
-            kill(up->children[i].pid, SIGKILL);
-        else if (up->children[i].pid > 0)
-            kill(up->children[i].pid, SIGTERM);
-    }
-    up->hurried = true;
-}
-
-/* ---- deaths ---- */
-
-static void describe_death(int wait_status, char *out, size_t capacity)
-{
-    if (WIFSIGNALED(wait_status))
-        snprintf(out, capacity, "signal %d (%s)", WTERMSIG(wait_status),
-                 strsignal(WTERMSIG(wait_status)));
-    else
-        snprintf(out, capacity, "exit code %d", WEXITSTATUS(wait_status));
-}
-
-static void on_death(struct child *child, int wait_status)
-{
-    struct up *up = child->up;
-    uint64_t lived_ms = uv_hrtime() / 1000000 - child->started_ms;
-    char how[80];
-
-    child->pid = 0;
-    child->ready = false;
     if (up->stopping) {
-        stop_next(up);
+        up_stop_hurry(up);
         return;
     }
-    describe_death(wait_status, how, sizeof how);
-    if (!child->was_ready) {
-        fprintf(stderr, "siftmesh up: %s did not start: %s\n", names[child->index], how);
-        up->exit_code = WIFEXITED(wait_status) && WEXITSTATUS(wait_status) != 0
-                            ? WEXITSTATUS(wait_status)
-                            : EX_SOFTWARE;
-        begin_stop(up);
-        return;
-    }
-    if (lived_ms > YOUNG_MS)
-        child->restart_ms = RESTART_FIRST_MS;
-    fprintf(stderr, "siftmesh up: %s died: %s; again in %llu ms\n", names[child->index],
-            how, (unsigned long long)child->restart_ms);
-    uv_timer_start(&child->restart, on_restart, child->restart_ms, 0);
-    child->restart_ms =
-        child->restart_ms * 2 < RESTART_MAX_MS ? child->restart_ms * 2 : RESTART_MAX_MS;
+    up_say("stopping; once more hurries");
+    service_notify("STOPPING=1\n");
+    /* Only who asks by SIGTERM, like systemd, waits for proxies to turn away. */
+    up_stop_begin(up, number == SIGTERM ? SIGTERM : SIGINT);
 }
 
-static void on_sigchld(uv_signal_t *handle, int number)
+/* Our lock was removed: it is taken again, unless another mesh was quicker. */
+static void look_after_lock(struct up *up)
 {
-    struct up *up = handle->data;
-    int wait_status;
-    (void)number;
+    int err = folder_look(&up->lock);
 
-    for (int i = 0; i < SERVICES; i++)
-        if (up->children[i].pid > 0 &&
-            waitpid(up->children[i].pid, &wait_status, WNOHANG) == up->children[i].pid)
-            on_death(&up->children[i], wait_status);
+    /* The folder itself is gone. */
+    if (err == -ENOENT && service_make_runtime_dir(up->runtime_dir) == 0)
+        err = folder_look(&up->lock);
+    if (err == 1)
+        up_complain("%s was removed, taken again", up->lock.path);
+    if (err < 0 && err != up->lock_err)
+        up_complain("%s was removed: %s", up->lock.path, strerror(-err));
+    up->lock_err = err < 0 ? err : 0;
+    up->lock_fd = up->lock.fd;
+}
+
+static void on_tick(uv_timer_t *timer)
+{
+    look_after_lock(timer->data);
+    log_sink_flush(&say_sink);
+    log_sink_flush(&complain_sink);
+}
+
+/* ---- one mesh a folder ---- */
+
+/* Waits a moment for another mesh in the folder, which may be ending. 0 or -errno, said.
+ */
+static int lock_folder(struct up *up)
+{
+    uint64_t end_ms = up_now_ms() + LOCK_WAIT_MS;
+    struct timespec pause = {.tv_nsec = LOCK_RETRY_MS * 1000000L};
+    bool said = false;
+    char path[300], pid[16];
+    int err;
+
+    snprintf(path, sizeof path, "%s/up.lock", up->runtime_dir);
+    snprintf(pid, sizeof pid, "%d\n", (int)getpid());
+    while ((err = folder_take(&up->lock, path, pid)) == -EADDRINUSE &&
+           up_now_ms() < end_ms) {
+        if (!said)
+            up_complain("another mesh (siftmesh up, pid %d) is in %s; waiting %d s for "
+                        "its end",
+                        folder_number(path), up->runtime_dir, LOCK_WAIT_MS / 1000);
+        said = true;
+        nanosleep(&pause, NULL);
+    }
+    if (err == -EADDRINUSE)
+        up_complain("the mesh in %s (siftmesh up, pid %d) goes on; --runtime-dir names "
+                    "another folder",
+                    up->runtime_dir, folder_number(path));
+    else if (err < 0)
+        up_complain("%s: %s", path, strerror(-err));
+    else
+        up->lock_fd = up->lock.fd;
+    return err;
 }
 
 /* ---- where results last ---- */
 
-/* $XDG_DATA_HOME/siftmesh, made where it is missing; false: there is none. */
-static bool data_dir(char *out, size_t capacity)
+/* $XDG_DATA_HOME/siftmesh or ~/.local/share/siftmesh, made where it is missing. Why not,
+ * or NULL. */
+static const char *make_data_dir(char *out, size_t capacity)
 {
     const char *base = getenv("XDG_DATA_HOME"), *home = getenv("HOME");
     bool own = base != NULL && base[0] == '/';
-    int size = own ? snprintf(out, capacity, "%s/siftmesh", base)
-                   : snprintf(out, capacity, "%s/.local/share/siftmesh",
-                              home != NULL ? home : "");
 
-    if ((!own && (home == NULL || home[0] != '/')) || (size_t)size >= capacity)
-        return false;
+    if (!own && (home == NULL || home[0] != '/'))
+        return "neither XDG_DATA_HOME nor HOME names a folder";
+    int size = own ? snprintf(out, capacity, "%s/siftmesh", base)
+                   : snprintf(out, capacity, "%s/.local/share/siftmesh", home);
+    if ((size_t)size >= capacity)
+        return strerror(ENAMETOOLONG);
     for (char *slash = strchr(out + 1, '/'); slash != NULL;
          slash = strchr(slash + 1, '/')) {
         *slash = '\0';
         (void)mkdir(out, 0700); /* the last one tells */
         *slash = '/';
     }
-    return mkdir(out, 0700) == 0 || errno == EEXIST;
+    return mkdir(out, 0700) == 0 || errno == EEXIST ? NULL : strerror(errno);
 }
 
 /* Unless an option, the environment or a file says another store or none, results are
@@ -344,44 +202,55 @@ static void choose_store(struct up *up)
                 up->config != NULL || getenv("SIFTMESH_CONFIG") != NULL;
 
     if (up->store != NULL && strcmp(up->store, "none") == 0)
-        up->store = "";
+        up->store[0] = '\0';
     if (said)
         return;
-    if (!data_dir(dir, sizeof dir)) {
-        fprintf(stderr, "siftmesh up: no folder for results that last: %s\n",
-                strerror(errno));
+    const char *why = make_data_dir(dir, sizeof dir);
+    if (why != NULL) {
+        up_complain("results are kept in memory only: %s (--store says where)", why);
         return;
     }
-    snprintf(up->store_url, sizeof up->store_url, "sqlite://%s/results.db", dir);
-    up->store = up->store_url;
-    printf("results are kept in %s/results.db\n", dir);
+    if (asprintf(&up->store, "sqlite://%s/results.db", dir) < 0)
+        up->store = NULL;
+    else
+        up_say("results are kept in %s/results.db", dir);
 }
 
 /* ---- the command ---- */
 
-static int run_up(struct up *up)
+static void start_signals(struct up *up)
 {
-    uv_loop_init(&up->loop);
     uv_signal_init(&up->loop, &up->sigchld);
     uv_signal_init(&up->loop, &up->sigterm);
     uv_signal_init(&up->loop, &up->sigint);
-    uv_timer_init(&up->loop, &up->stop_timeout);
-    uv_poll_init(&up->loop, &up->notify, up->notify_fd);
-    up->sigchld.data = up->sigterm.data = up->sigint.data = up;
-    up->notify.data = up->stop_timeout.data = up;
+    uv_signal_init(&up->loop, &up->sighup);
+    up->sigchld.data = up->sigterm.data = up->sigint.data = up->sighup.data = up;
     uv_signal_start(&up->sigchld, on_sigchld, SIGCHLD);
     uv_signal_start(&up->sigterm, on_terminate, SIGTERM);
     uv_signal_start(&up->sigint, on_terminate, SIGINT);
+    if (process_hangup_ends())
+        uv_signal_start(&up->sighup, on_terminate, SIGHUP);
+    else
+        signal(SIGHUP, SIG_IGN); /* nothing is read again on it */
+}
+
+static int run_up(struct up *up)
+{
+    uv_loop_init(&up->loop);
+    start_signals(up);
+    uv_timer_init(&up->loop, &up->stop_timer);
+    uv_timer_init(&up->loop, &up->tick);
+    uv_poll_init(&up->loop, &up->notify, up->notify_fd);
+    up->notify.data = up->stop_timer.data = up->tick.data = up;
     uv_poll_start(&up->notify, UV_READABLE, on_notify);
-    for (int i = 0; i < SERVICES; i++) {
-        struct child *child = &up->children[i];
-        *child = (struct child){.up = up, .index = i, .restart_ms = RESTART_FIRST_MS};
-        uv_timer_init(&up->loop, &child->restart);
-        child->restart.data = child;
-    }
-    for (int i = 0; i < SERVICES && !up->stopping; i++)
-        start_child(&up->children[i]);
+    uv_timer_start(&up->tick, on_tick, TICK_MS, TICK_MS);
+    for (int i = 0; i < UP_SERVICES; i++)
+        up_child_init(up, i);
+    for (int i = 0; i < UP_SERVICES; i++)
+        up_child_start(&up->children[i]);
     uv_run(&up->loop, UV_RUN_DEFAULT);
+    log_sink_finish(&say_sink, PRINT_LAST_MS);
+    log_sink_finish(&complain_sink, PRINT_LAST_MS);
     return up->exit_code;
 }
 
@@ -424,14 +293,14 @@ static int parse(struct up *up, int argc, char **argv)
             up->listen = optarg;
         else if (c == 'm')
             up->monitor_listen = optarg;
-        else if (c == 'r' && strlen(optarg) < sizeof up->runtime_dir)
-            strcpy(up->runtime_dir, optarg);
+        else if (c == 'r')
+            up->runtime_dir = optarg;
         else if (c == 's')
             up->slots = optarg;
         else if (c == 'd')
-            up->redis = optarg;
+            up->redis = strdup(optarg);
         else if (c == 'o')
-            up->store = optarg;
+            up->store = strdup(optarg);
         else if (c == 'c')
             up->config = optarg;
         else if (c == 'v')
@@ -439,6 +308,7 @@ static int parse(struct up *up, int argc, char **argv)
         else
             return c == 'h' ? -1 : EX_USAGE;
     }
+    process_hide_secrets(argc, argv);
     if (optind < argc) {
         fprintf(stderr, "siftmesh up: unknown argument '%s'\n", argv[optind]);
         return EX_USAGE;
@@ -446,9 +316,33 @@ static int parse(struct up *up, int argc, char **argv)
     return 0;
 }
 
+/* 0, or the exit code, said. */
+static int choose_folder(struct up *up)
+{
+    static char fallback[256];
+    struct sockaddr_un address;
+
+    if (up->runtime_dir == NULL && service_runtime_dir(fallback, sizeof fallback) < 0) {
+        up_complain("XDG_RUNTIME_DIR is too long");
+        return EX_CONFIG;
+    }
+    up->runtime_dir = up->runtime_dir != NULL ? up->runtime_dir : fallback;
+    size_t bytes = strlen(up->runtime_dir) + strlen("/events.sock");
+    if (bytes >= sizeof address.sun_path) {
+        up_complain("runtime folder %s: paths of sockets would have %zu bytes, at most "
+                    "%zu work",
+                    up->runtime_dir, bytes, sizeof address.sun_path - 1);
+        return EX_CONFIG;
+    }
+    if (service_make_runtime_dir(up->runtime_dir) < 0) /* logged there */
+        return EX_NOPERM;
+    int err = lock_folder(up);
+    return err == 0 ? EX_OK : err == -EADDRINUSE ? EX_UNAVAILABLE : EX_OSERR;
+}
+
 int command_up(int argc, char **argv)
 {
-    static struct up up = {.log_level = "warning"};
+    static struct up up = {.log_level = "warning", .lock_fd = -1};
     int code = parse(&up, argc, argv);
 
     if (code != 0) {
@@ -456,17 +350,19 @@ int command_up(int argc, char **argv)
             print_usage();
         return code < 0 ? EX_OK : code;
     }
-    if (up.runtime_dir[0] == '\0' &&
-        service_runtime_dir(up.runtime_dir, sizeof up.runtime_dir) < 0)
-        return EX_CONFIG;
-    if (service_make_runtime_dir(up.runtime_dir) < 0) /* logged there */
-        return EX_NOPERM;
-
+    signal(SIGPIPE, SIG_IGN); /* who reads what we print may go */
+    code = choose_folder(&up);
+    if (code != EX_OK)
+        return code;
     up.notify_fd = command_notify_open(up.notify_name, sizeof up.notify_name);
     if (up.notify_fd < 0) {
-        fprintf(stderr, "siftmesh up: notify socket: %s\n", strerror(-up.notify_fd));
+        up_complain("notify socket: %s", strerror(-up.notify_fd));
         return EX_OSERR;
     }
     choose_store(&up);
-    return run_up(&up);
+    code = run_up(&up);
+    folder_release(&up.lock, false); /* its file stays: another may wait for it */
+    free(up.redis);
+    free(up.store);
+    return code;
 }

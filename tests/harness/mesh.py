@@ -77,6 +77,11 @@ class Process:
     def text(self):
         return self.log.read_text(errors="replace")
 
+    def listens(self):
+        """The port that it says it listens at, or None."""
+        found = re.search(r"listening on http://[^ \"]*:(\d+)", self.text())
+        return int(found.group(1)) if found else None
+
     def alive(self):
         return self.popen.poll() is None
 
@@ -176,6 +181,10 @@ class Mesh:
     # ---- asking ----
 
     def port(self, name="gateway"):
+        """Of the process that was started last: the file with it is the first one's."""
+        process = self.processes.get(name)
+        if process:
+            return until(process.listens, f"{name} listens")
         path = self.runtime / f"{name}.port"
         return int(until(lambda: path.exists() and path.read_text().strip(),
                          f"{name} wrote its port"))

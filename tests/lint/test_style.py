@@ -89,7 +89,7 @@ PREFIXES = {
     "smcacher": ("cacher_",), "smstore": ("cacher_store_",), "smgateway": ("gateway_",), "smmonitor": ("monitor_",),
     "smclient": ("siftmesh_",), "smredis": ("redis_", "cacher_redis_"),
 }
-RUNTIME_MODULES = ("cgroup_", "curve_", "descriptors_", "drain_", "endpoint_", "handshake_", "hotcache_",
+RUNTIME_MODULES = ("cgroup_", "curve_", "descriptors_", "drain_", "endpoint_", "folder_", "handshake_", "hotcache_",
                    "http_", "log_", "mesh_", "metrics_", "options_", "process_", "procfile_", "service_",
                    "session_", "watch_")
 # Functions of libraries; runtime/descriptors.h and extractor/vision/sift_vlfeat.c say why.
