@@ -80,13 +80,17 @@ void gateway_answer_purge(struct gateway *gateway, const struct mesh_msg *msg)
 /* ---- renderings ----------------------------------------------------------------- */
 
 static int render(struct gateway *gateway, const struct hotcache_value *result,
-                  const struct gateway_variant *variant, struct hotcache_value **out)
+                  const struct gateway_variant *variant, struct gateway_asking *asking,
+                  struct hotcache_value **out)
 {
     uint8_t *bytes;
     size_t size;
-    int err = proto_render(result->bytes, result->size, variant->format,
-                           variant->descriptors, &bytes, &size);
+    int err = gateway_outgoing_may_render(gateway, asking, result, variant->format,
+                                          variant->descriptors);
 
+    if (err == 0)
+        err = proto_render(result->bytes, result->size, variant->format,
+                           variant->descriptors, &bytes, &size);
     if (err < 0)
         return err;
     *out = hotcache_value_new(bytes, size);
@@ -122,7 +126,8 @@ static struct hotcache_value *of_kind(struct hotcache_value *result,
 struct hotcache_value *gateway_answer_find(struct gateway *gateway,
                                            const uint8_t key[PROTO_DIGEST_BYTES],
                                            const struct gateway_variant *variant,
-                                           uint64_t now_us)
+                                           struct gateway_asking *asking, uint64_t now_us,
+                                           int *err)
 {
     static const struct gateway_variant plain = {.format = PROTO_FORMAT_BIN};
     struct gateway_variant normal = normal_variant(variant);
@@ -131,6 +136,7 @@ struct hotcache_value *gateway_answer_find(struct gateway *gateway,
     struct hotcache_value *found =
         hotcache_get(gateway->hot, wanted.bytes, sizeof wanted.bytes, now_us);
 
+    *err = -ENOENT;
     if (normal.format == PROTO_FORMAT_BIN)
         return of_kind(found, variant);
     if (found != NULL)
@@ -139,7 +145,8 @@ struct hotcache_value *gateway_answer_find(struct gateway *gateway,
     found = of_kind(found, variant);
     if (found == NULL)
         return NULL;
-    if (render(gateway, found, &normal, &rendered) == 0)
+    *err = render(gateway, found, &normal, asking, &rendered);
+    if (*err == 0)
         keep(gateway, &wanted, rendered, now_us);
     hotcache_value_unref(found);
     return rendered;
@@ -154,8 +161,8 @@ static unsigned slot_of(const struct gateway_variant *normal)
 
 int gateway_answer_render(struct gateway *gateway, const uint8_t key[PROTO_DIGEST_BYTES],
                           const struct gateway_variant *variant,
-                          struct gateway_result *result, uint64_t now_us,
-                          struct hotcache_value **out)
+                          struct gateway_result *result, struct gateway_asking *asking,
+                          uint64_t now_us, struct hotcache_value **out)
 {
     _Static_assert(2 + PROTO_FORMAT_COUNT <=
                        sizeof result->rendered / sizeof result->rendered[0],
@@ -173,7 +180,7 @@ int gateway_answer_render(struct gateway *gateway, const uint8_t key[PROTO_DIGES
         if (normal.format == PROTO_FORMAT_BIN) {
             *made = hotcache_value_ref(result->value);
         } else {
-            int err = render(gateway, result->value, &normal, made);
+            int err = render(gateway, result->value, &normal, asking, made);
             if (err < 0)
                 return err;
             keep(gateway, &hot, *made, now_us);

@@ -6,6 +6,7 @@
 
 #include "gateway/flight.h"
 #include "gateway/gateway.h"
+#include "gateway/outgoing.h"
 #include "proto/render.h"
 
 /* What is sent of a result. */
@@ -18,20 +19,23 @@ struct gateway_variant {
 /* The offers of a route for gateway_accept_choose(), in enum proto_format's order. */
 size_t gateway_answer_offers(const char *offers[PROTO_FORMAT_COUNT]);
 
-/* From the hot cache, rendered if need be: a reference, or NULL where it is not known. */
+/* From the hot cache, rendered if need be and if `asking` may have it: a reference, or
+ * NULL and why: -ENOENT where it is not known, or as gateway_answer_render(). */
 struct hotcache_value *gateway_answer_find(struct gateway *gateway,
                                            const uint8_t key[PROTO_DIGEST_BYTES],
                                            const struct gateway_variant *variant,
-                                           uint64_t now_us);
+                                           struct gateway_asking *asking, uint64_t now_us,
+                                           int *err);
 
 /*
  * A flight's result in the client's format; both go to the hot cache. A reference in
- * `out`. 0; -EPROTO: the result is no set of features; -ENOMEM.
+ * `out`. 0; -EPROTO: the result is no set of features; -ENOMEM; -EFBIG or -ENOBUFS with
+ * the bound in `asking`: outgoing.h.
  */
 int gateway_answer_render(struct gateway *gateway, const uint8_t key[PROTO_DIGEST_BYTES],
                           const struct gateway_variant *variant,
-                          struct gateway_result *result, uint64_t now_us,
-                          struct hotcache_value **out);
+                          struct gateway_result *result, struct gateway_asking *asking,
+                          uint64_t now_us, struct hotcache_value **out);
 
 /* PURGE came: the hot cache forgets what it names. It knows no tags and no ages: for
  * these it forgets everything. */

@@ -140,6 +140,20 @@ void gateway_denoise_begin(struct gateway_request *request, const char *rest)
 
 /* ---- answers -------------------------------------------------------------------- */
 
+/* A result for a GET may turn out to be what the client has already. */
+static bool is_known_to_client(struct gateway_request *request, bool any)
+{
+    const char *tags = http_header(request->http, "if-none-match");
+    char etag[GATEWAY_ETAG_BYTES];
+
+    if (tags == NULL || request->kind != 0)
+        return false;
+    if (any && strcmp(tags, "*") == 0)
+        return true;
+    gateway_answer_etag(request->key, &request->variant, etag);
+    return gateway_answer_etag_matches(tags, etag);
+}
+
 static void answer(struct gateway_request *request, struct hotcache_value *value,
                    enum gateway_source source, const struct gateway_result *result)
 {
@@ -159,18 +173,43 @@ static void answer(struct gateway_request *request, struct hotcache_value *value
     gateway_request_answer(request, value, &whole);
 }
 
-/* A result for a GET may turn out to be what the client has already. */
-static bool is_known_to_client(struct gateway_request *request, bool any)
+/* The answer is too large, or there is no room for it: `err` of outgoing.h. */
+static void refuse_bytes(struct gateway_request *request, int err,
+                         const struct gateway_asking *asking)
 {
-    const char *tags = http_header(request->http, "if-none-match");
-    char etag[GATEWAY_ETAG_BYTES];
+    struct gateway_refusal why = {.limit = asking->limit, .actual = asking->actual};
 
-    if (tags == NULL || request->kind != 0)
-        return false;
-    if (any && strcmp(tags, "*") == 0)
-        return true;
-    gateway_answer_etag(request->key, &request->variant, etag);
-    return gateway_answer_etag_matches(tags, etag);
+    if (err == -EFBIG) {
+        why.status = PROTO_STATUS_ANSWER_TOO_LARGE;
+        gateway_request_refuse(request, &why,
+                               "the answer would have too many bytes; max_features, a "
+                               "binary format or descriptors=none make it smaller");
+        return;
+    }
+    why.status = PROTO_STATUS_FULL;
+    gateway_request_refuse(request, &why,
+                           "as many bytes of answers are on their way as may be");
+}
+
+/* With a reference to `value`, which is taken. */
+static void answer_value(struct gateway_request *request, struct hotcache_value *value,
+                         enum gateway_source source, const struct gateway_result *result,
+                         struct gateway_asking *asking)
+{
+    int err;
+
+    if (is_known_to_client(request, true)) {
+        hotcache_value_unref(value);
+        answer(request, NULL, source, result);
+        return;
+    }
+    err = gateway_outgoing_may_send(request->gateway, asking, value);
+    if (err == 0) {
+        answer(request, value, source, result);
+        return;
+    }
+    hotcache_value_unref(value);
+    refuse_bytes(request, err, asking);
 }
 
 static void refuse_result(struct gateway_request *request,
@@ -191,6 +230,7 @@ static void on_done(struct gateway_waiter *waiter, struct gateway_result *result
         (struct gateway_request *)(void *)((char *)waiter -
                                            offsetof(struct gateway_request, waiter));
     struct gateway_refusal why = {.status = PROTO_STATUS_INTERNAL};
+    struct gateway_asking asking = {.client = http_client_of(request->http)};
     struct hotcache_value *value = NULL;
 
     if (result->status != PROTO_STATUS_OK) {
@@ -199,12 +239,11 @@ static void on_done(struct gateway_waiter *waiter, struct gateway_result *result
     }
     int err =
         gateway_answer_render(request->gateway, request->key, &request->variant, result,
-                              service_now_us(request->gateway->service), &value);
-    if (err == 0 && is_known_to_client(request, true)) {
-        hotcache_value_unref(value);
-        answer(request, NULL, source, result);
-    } else if (err == 0) {
-        answer(request, value, source, result);
+                              &asking, service_now_us(request->gateway->service), &value);
+    if (err == 0) {
+        answer_value(request, value, source, result, &asking);
+    } else if (err == -EFBIG || err == -ENOBUFS) {
+        refuse_bytes(request, err, &asking);
     } else if (err == -EPROTO && request->kind == 0) {
         why.status = PROTO_STATUS_NOT_FOUND;
         gateway_request_refuse(request, &why, "no features are known under this key");
@@ -215,19 +254,20 @@ static void on_done(struct gateway_waiter *waiter, struct gateway_result *result
 
 /* ---- the hot cache, or a flight ------------------------------------------------- */
 
-/* Also false after answering where the client need not be told again. */
+/* True: the request has ended. */
 static bool answer_hot(struct gateway_request *request, uint64_t now_us)
 {
-    struct hotcache_value *value =
-        gateway_answer_find(request->gateway, request->key, &request->variant, now_us);
+    struct gateway_asking asking = {.client = http_client_of(request->http)};
+    int err;
+    struct hotcache_value *value = gateway_answer_find(
+        request->gateway, request->key, &request->variant, &asking, now_us, &err);
 
-    if (value == NULL)
+    if (value != NULL)
+        answer_value(request, value, GATEWAY_HIT, NULL, &asking);
+    else if (err == -EFBIG || err == -ENOBUFS)
+        refuse_bytes(request, err, &asking);
+    else
         return false;
-    if (is_known_to_client(request, true)) {
-        hotcache_value_unref(value);
-        value = NULL;
-    }
-    answer(request, value, GATEWAY_HIT, NULL);
     return true;
 }
 

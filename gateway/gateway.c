@@ -96,6 +96,7 @@ static void refresh_http(struct gateway *gateway)
     const struct hotcache_counters *hot = hotcache_counters(gateway->hot);
 
     m->buffered_bytes = gateway_budget_used(gateway->budget);
+    m->outgoing_bytes = gateway->outgoing_bytes;
     m->hot_hits = hot->hits;
     m->hot_misses = hot->misses;
     m->hot_evicted = hot->evicted;

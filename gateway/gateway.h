@@ -13,6 +13,7 @@
  *   cache.c      whether the cache service is worth asking          (no HTTP)
  *   purges.c     results to be forgotten, until all were told       (no HTTP)
  *   mesh.c       exchanges with the broker: ids, credit, deadlines  (no HTTP)
+ *   outgoing.c   bytes of answers on their way
  *   body.c       upload buffers under one budget                    (no HTTP)
  *   accept.c multipart.c query.c problem.c                          (pure)
  *
@@ -72,6 +73,7 @@ struct gateway {
     struct gateway_purges *purges;
     struct hotcache *hot;
     struct gateway_budget *budget;
+    uint64_t outgoing_bytes; /* of answers on their way */
     EVP_MD
     *sha256; /* fetched once: a fetch for each request would cost more than the key */
 

@@ -264,18 +264,25 @@ void gateway_request_page(struct gateway_request *request, int http_status,
     http_respond_copy(request->http, http_status, headers, bytes, size);
 }
 
+/* Before the request's on_end. */
 static void release_value(void *owner)
 {
-    hotcache_value_unref(owner);
+    struct gateway_request *request = owner;
+
+    gateway_outgoing_drop(request->gateway, request->sending);
+    hotcache_value_unref(request->sending);
+    request->sending = NULL;
 }
 
 void gateway_request_answer(struct gateway_request *request, struct hotcache_value *value,
                             const struct gateway_answer *answer)
 {
     char headers[GATEWAY_HEADERS_BYTES_MAX];
-    struct http_piece piece = {.release = release_value, .owner = value};
+    struct http_piece piece = {.release = release_value, .owner = request};
 
     if (value != NULL) {
+        request->sending = value;
+        gateway_outgoing_hold(request->gateway, value, http_client_of(request->http));
         piece.bytes = value->bytes;
         piece.size = value->size;
     }

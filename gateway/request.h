@@ -40,6 +40,7 @@ struct gateway_request {
     EVP_MD_CTX *digest;                  /* kept over reuse */
     uint8_t image_sha256[PROTO_DIGEST_BYTES];
     uint8_t key[PROTO_DIGEST_BYTES];
+    struct hotcache_value *sending; /* until libuv lets go of it */
     struct gateway_waiter waiter;
     struct gateway_errand errand;
 };
@@ -74,7 +75,8 @@ void gateway_request_refuse(struct gateway_request *request,
 /* End with a small page; the bytes are copied. `http_status` 200 or 202. */
 void gateway_request_page(struct gateway_request *request, int http_status,
                           const char *media, const void *bytes, size_t size);
-/* End with a result, or what stands for one (304). Takes the reference to `value`. */
+/* End with a result, or what stands for one (304). Takes the reference to `value`, which
+ * gateway_outgoing_may_send(). */
 void gateway_request_answer(struct gateway_request *request, struct hotcache_value *value,
                             const struct gateway_answer *answer);
 

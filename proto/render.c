@@ -137,6 +137,56 @@ void proto_render_msgpack(const struct proto_blob *blob, struct proto_output *ou
     pack_bytes(&packer, blob->descriptors, descriptor_bytes);
 }
 
+/* ---- sizes ---- */
+
+/* What is not features, at most: parameters, digests, the headers of a zip. */
+#define OTHER_BYTES_MAX 4096u
+
+struct bounds {
+    uint64_t least, most; /* of one feature */
+};
+
+/* "0," and "255," are the shortest and the longest of a descriptor's numbers, a digit and
+ * its comma those of a keypoint's. */
+static struct bounds feature_bounds(enum proto_format format,
+                                    enum proto_descriptors descriptors)
+{
+    const uint64_t binary = PROTO_KEYPOINT_FLOATS * 4 + PROTO_DESCRIPTOR_BYTES;
+    const uint64_t floats = 2 * PROTO_KEYPOINT_FLOATS + 1, numbers = 2 * 128 + 1;
+    const uint64_t floats_most = PROTO_KEYPOINT_TEXT_BYTES;
+    const uint64_t numbers_most = PROTO_DESCRIPTOR_TEXT_BYTES + 2;
+
+    switch (format) {
+    case PROTO_FORMAT_JSON:
+        if (descriptors == PROTO_DESCRIPTORS_ARRAY)
+            return (struct bounds){floats + numbers, floats_most + numbers_most};
+        if (descriptors == PROTO_DESCRIPTORS_BASE64)
+            return (struct bounds){floats + PROTO_DESCRIPTOR_BYTES * 4 / 3,
+                                   floats_most + PROTO_DESCRIPTOR_BYTES * 4 / 3 + 1};
+        return (struct bounds){floats, floats_most};
+    case PROTO_FORMAT_COLMAP:
+    case PROTO_FORMAT_LOWE:
+        return (struct bounds){2 * 4 + 2 * 128, floats_most + numbers_most + 8};
+    default:
+        return (struct bounds){binary, binary};
+    }
+}
+
+int proto_render_bounds(const uint8_t *bytes, size_t bytes_size, enum proto_format format,
+                        enum proto_descriptors descriptors, uint64_t *least,
+                        uint64_t *most)
+{
+    struct bounds each = feature_bounds(format, descriptors);
+    struct proto_blob blob;
+    int err = proto_blob_decode(bytes, bytes_size, &blob);
+
+    if (err < 0)
+        return err;
+    *least = blob.count * each.least;
+    *most = blob.count * each.most + OTHER_BYTES_MAX;
+    return 0;
+}
+
 /* ---- all of them ---- */
 
 static void render_as(const struct proto_blob *blob, enum proto_format format,

@@ -61,4 +61,12 @@ int proto_format_by_name(const char *name, enum proto_format *out);
 int proto_render(const uint8_t *bytes, size_t bytes_size, enum proto_format format,
                  enum proto_descriptors descriptors, uint8_t **out, size_t *size);
 
+/*
+ * The least and the most bytes that proto_render() can make of the blob, from its head
+ * alone: before memory is spent on it. 0 or -EPROTO.
+ */
+int proto_render_bounds(const uint8_t *bytes, size_t bytes_size, enum proto_format format,
+                        enum proto_descriptors descriptors, uint64_t *least,
+                        uint64_t *most);
+
 #endif

@@ -6,6 +6,7 @@
 #ifndef PROTO_RENDER_PARTS_H
 #define PROTO_RENDER_PARTS_H
 
+#include "proto/number.h"
 #include "proto/output.h"
 #include "proto/render.h"
 
@@ -15,6 +16,8 @@ struct proto_byte_texts {
     uint8_t length[256];
 };
 
+/* Room for the floats of a keypoint and what stands between them. */
+#define PROTO_KEYPOINT_TEXT_BYTES   (PROTO_KEYPOINT_FLOATS * (PROTO_NUMBER_BYTES + 1) + 4)
 #define PROTO_DESCRIPTOR_TEXT_BYTES (4 * PROTO_DESCRIPTOR_BYTES) /* at most */
 
 /* About a microsecond: cheap enough to be made for each rendering, so nothing global. */

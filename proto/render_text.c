@@ -13,9 +13,6 @@
 
 #define PI 3.14159265358979323846
 
-/* Room for the floats of a keypoint and what stands between them, bytes. */
-#define KEYPOINT_TEXT_BYTES (PROTO_KEYPOINT_FLOATS * (PROTO_NUMBER_BYTES + 1) + 4)
-
 void proto_byte_texts_init(struct proto_byte_texts *texts, char separator)
 {
     for (unsigned i = 0; i < 256; i++) {
@@ -90,7 +87,7 @@ static void json_keypoints(const struct proto_blob *blob, struct proto_output *o
     proto_output_text(out, ",\"keypoints\":[");
     for (uint32_t i = 0; i < blob->count; i++) {
         float keypoint[PROTO_KEYPOINT_FLOATS];
-        uint8_t *at = proto_output_reserve(out, KEYPOINT_TEXT_BYTES);
+        uint8_t *at = proto_output_reserve(out, PROTO_KEYPOINT_TEXT_BYTES);
         if (at == NULL)
             return;
         if (i > 0)
@@ -176,8 +173,8 @@ void proto_render_colmap(const struct proto_blob *blob, struct proto_output *out
     for (uint32_t i = 0; i < blob->count; i++) {
         const uint8_t *bytes = blob->descriptors + (size_t)i * PROTO_DESCRIPTOR_BYTES;
         float keypoint[PROTO_KEYPOINT_FLOATS];
-        uint8_t *row =
-            proto_output_reserve(out, KEYPOINT_TEXT_BYTES + PROTO_DESCRIPTOR_TEXT_BYTES);
+        uint8_t *row = proto_output_reserve(out, PROTO_KEYPOINT_TEXT_BYTES +
+                                                     PROTO_DESCRIPTOR_TEXT_BYTES);
         if (row == NULL)
             return;
         proto_blob_keypoint(blob, i, keypoint);
@@ -214,9 +211,9 @@ void proto_render_lowe(const struct proto_blob *blob, struct proto_output *out)
     for (uint32_t i = 0; i < blob->count; i++) {
         const uint8_t *bytes = blob->descriptors + (size_t)i * PROTO_DESCRIPTOR_BYTES;
         float k[PROTO_KEYPOINT_FLOATS];
-        uint8_t *row =
-            proto_output_reserve(out, KEYPOINT_TEXT_BYTES + PROTO_DESCRIPTOR_TEXT_BYTES +
-                                          PROTO_DESCRIPTOR_BYTES / PER_LINE + 2);
+        uint8_t *row = proto_output_reserve(
+            out, PROTO_KEYPOINT_TEXT_BYTES + PROTO_DESCRIPTOR_TEXT_BYTES +
+                     PROTO_DESCRIPTOR_BYTES / PER_LINE + 2);
         if (row == NULL)
             return;
         proto_blob_keypoint(blob, i, k);

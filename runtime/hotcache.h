@@ -17,7 +17,7 @@
 #include <stdint.h>
 
 #define HOTCACHE_KEY_BYTES_MAX 48
-#define HOTCACHE_ENTRY_BYTES   240 /* what an entry costs beside its value */
+#define HOTCACHE_ENTRY_BYTES   256 /* what an entry costs beside its value */
 #define HOTCACHE_GHOST_BYTES   160
 
 struct hotcache;
@@ -32,6 +32,9 @@ struct hotcache_value {
     uint32_t overhead; /* bytes that it costs beside them and HOTCACHE_ENTRY_BYTES */
     void (*destroy)(struct hotcache_value *value); /* frees bytes; value too */
     void *owner;                                   /* for destroy */
+    /* For who sends it: answers that do so now, and on whose account. */
+    uint32_t answers;
+    void *payer;
 };
 
 /* A value with one reference, which takes over malloc'd `bytes`. NULL: out of memory

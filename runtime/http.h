@@ -52,6 +52,7 @@
 
 struct http_server;
 struct http_request;
+struct http_client; /* an address that asks, for what is bounded for one of them */
 
 /*
  * Deadlines are totals and are looked at ten times a second. Slow clients get what their
@@ -163,13 +164,22 @@ void http_server_close(struct http_server *server);
  */
 #define HTTP_SLOW_MS 10000u
 bool http_end_slowest_body(struct http_server *server, const struct http_request *except);
-bool http_end_slowest_answer(struct http_server *server);
+/* Of one client, or with NULL of all. */
+bool http_end_slowest_answer(struct http_server *server,
+                             const struct http_client *client);
 
 /* What was asked. Strings are NUL-terminated, borrowed, valid until on_end. */
 const char *http_method(const struct http_request *request);
 const char *http_path(const struct http_request *request);  /* before '?', not decoded */
 const char *http_query(const struct http_request *request); /* after '?', or "" */
 const char *http_peer(const struct http_request *request);  /* the client's address */
+/* The client; borrowed until on_end. */
+struct http_client *http_client_of(const struct http_request *request);
+/* References, to be dropped before http_server_close() returns at the latest. */
+struct http_client *http_client_ref(struct http_client *client);
+void http_client_unref(struct http_client *client); /* NULL is fine */
+/* A count that the owner keeps for a client; 0 at first. */
+uint64_t *http_client_bytes(struct http_client *client);
 /* A header by lower-case name, or NULL; several lines of one name joined by ", ". */
 const char *http_header(const struct http_request *request, const char *name);
 /* The body's declared length; -1 when chunked; 0 when there is none. */

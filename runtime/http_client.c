@@ -60,6 +60,11 @@ struct http_client *http_client_ref(struct http_client *client)
     return client;
 }
 
+uint64_t *http_client_bytes(struct http_client *client)
+{
+    return &client->bytes;
+}
+
 void http_client_unref(struct http_client *client)
 {
     if (client == NULL || --client->references > 0)

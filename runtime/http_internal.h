@@ -141,6 +141,7 @@ struct http_client {
     uint8_t key[16];
     uint32_t references;
     uint32_t connections; /* its own, and its requests in hand through proxies */
+    uint64_t bytes;       /* the owner's count */
 };
 
 struct http_clients {
@@ -153,8 +154,6 @@ struct http_clients {
  */
 struct http_client *http_client_get(struct http_clients *clients,
                                     const uint8_t address[16]);
-struct http_client *http_client_ref(struct http_client *client);
-void http_client_unref(struct http_client *client); /* NULL is fine */
 
 /* ---- http_forward.c ------------------------------------------------------------- */
 

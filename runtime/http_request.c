@@ -33,6 +33,11 @@ const char *http_peer(const struct http_request *request)
     return conn->asker != NULL ? conn->asker_name : conn->peer;
 }
 
+struct http_client *http_client_of(const struct http_request *request)
+{
+    return http_conn_asker(request->connection);
+}
+
 const char *http_header(const struct http_request *request, const char *name)
 {
     return http_head_find(head_of(request), name);

@@ -99,16 +99,19 @@ static uint64_t held_ms(const struct http_connection *conn)
     return conn->pace == 0 ? UINT64_MAX : left_bytes(conn) * 1000 / conn->pace;
 }
 
+/* Of `client` alone, or with NULL of all. */
 static struct http_connection *find_slowest(const struct http_server *server,
                                             enum http_state state,
-                                            const struct http_connection *except)
+                                            const struct http_connection *except,
+                                            const struct http_client *client)
 {
     struct http_connection *slowest = NULL;
     uint64_t longest_ms = 0, most_bytes = 0;
 
     for (struct http_connection *conn = server->connections; conn != NULL;
          conn = conn->next) {
-        if (conn->state != state || conn == except)
+        if (conn->state != state || conn == except ||
+            (client != NULL && http_conn_asker(conn) != client))
             continue;
         uint64_t ms = held_ms(conn), bytes = progress(conn);
         if (ms <= HTTP_SLOW_MS || ms < longest_ms ||
@@ -126,17 +129,17 @@ bool http_end_slowest_body(struct http_server *server, const struct http_request
     static const struct http_refusal why = {
         PROTO_STATUS_FULL, "memory for bodies is short, and this one comes in slowly", 0,
         0};
-    struct http_connection *conn =
-        find_slowest(server, HTTP_STATE_BODY, except != NULL ? except->connection : NULL);
+    struct http_connection *conn = find_slowest(
+        server, HTTP_STATE_BODY, except != NULL ? except->connection : NULL, NULL);
 
     if (conn != NULL)
         http_conn_refuse(conn, &why);
     return conn != NULL;
 }
 
-bool http_end_slowest_answer(struct http_server *server)
+bool http_end_slowest_answer(struct http_server *server, const struct http_client *client)
 {
-    struct http_connection *conn = find_slowest(server, HTTP_STATE_WRITE, NULL);
+    struct http_connection *conn = find_slowest(server, HTTP_STATE_WRITE, NULL, client);
 
     if (conn == NULL)
         return false;

@@ -5,6 +5,7 @@ import socket
 import pytest
 
 from tests.harness.mesh import until
+from tests.harness.raw import Raw, post
 from tests.harness.scenes import encoded
 
 PICTURE = encoded(".png", width=64, height=64, seed=31)
@@ -111,9 +112,12 @@ def test_too_many_pixels_is_422_from_the_header_with_the_numbers(shared_mesh):
 
 def test_a_full_gateway_is_503_with_retry_after(mesh):
     mesh.start(gateway={"buffered_bytes_max": 1 << 20})
-    with socket.create_connection(("127.0.0.1", mesh.port()), timeout=30) as slow:
-        # This upload has announced most of the budget and goes on for ever.
-        slow.sendall(b"POST /v1/features HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\nx")
+    # Most of the budget, worked on for a second or so: an upload under way would give way.
+    slow = encoded(".jpg", width=1200, height=900, seed=39).ljust(800_000, b"x")
+    with Raw(mesh.port()) as holder:
+        holder.send(post(slow, path="/v1/features?h=40&template=21&search=35"))
+        until(lambda: mesh.counter("gateway", "siftmesh_gateway_buffered_bytes") >= len(slow),
+              "it is there")
 
         def refused():
             answer = mesh.post("/v1/features", bytes(200_000))

@@ -105,6 +105,66 @@ def test_slow_uploads_shut_out_nobody(mesh):
         raw.close()
 
 
+def resident_bytes(process):
+    with open(f"/proc/{process.pid}/statm") as statm:
+        return int(statm.read().split()[1]) * 4096
+
+
+def test_readers_that_read_nothing_hold_no_more_than_the_bound(mesh):
+    """Each answer is too large for the hot cache, so that each is rendered anew."""
+    bound = 48 << 20
+    mesh.start(gateway={"answers_bytes_max": bound, "answers_bytes_per_peer": bound // 2,
+                        "hot_bytes_max": 1 << 20})
+    key, gateway = large_key(mesh), mesh.processes["gateway"]
+    healthy = Healthy(mesh)
+    healthy.round()
+    gauge, before = "siftmesh_gateway_outgoing_bytes", resident_bytes(gateway)
+    readers, held = [], [0]
+
+    def read_nothing():
+        source = f"127.0.1.{1 + len(readers) % 8}"
+        raw = Raw(mesh.port(), receive_bytes=4096, source=source)
+        readers.append(raw.send(f"GET /v1/features/{key} HTTP/1.1\r\nHost: h\r\n\r\n"))
+        held.append(mesh.counter("gateway", gauge))
+
+    def is_full():
+        """One of them found no room. Requests at the same time share an answer."""
+        read_nothing()
+        lines = mesh.get("/metrics").body.decode().splitlines()
+        full = [line for line in lines if 'requests_total{status="full"}' in line]
+        return full and not full[0].endswith(" 0") or counter(mesh, "gave_way_total") > 0
+
+    for _ in range(40):
+        read_nothing()
+    until(is_full, "there is no room", 60)
+    # Others are served, small answers and large ones.
+    for _ in range(5):
+        healthy.round()
+    until(lambda: mesh.request("GET", f"/v1/features/{key}").status == 200,
+          "the slowest gives way")
+    held.append(mesh.counter("gateway", gauge))
+    assert 8 << 20 < max(held) <= bound
+    if SLOWNESS == 1:  # a sanitizer keeps what was freed for a while
+        assert resident_bytes(gateway) - before < 1.5 * bound
+    assert counter(mesh, "gave_way_total") >= 1
+    for raw in readers:
+        raw.close()
+    until(lambda: mesh.counter("gateway", gauge) == 0, "their bytes are given back")
+
+
+def test_an_answer_above_its_bound_is_422(mesh):
+    mesh.start(gateway={"answer_bytes_max": 100000})
+    noise = encoded(".png", width=640, height=480, noise=60.0, seed=4)
+    answer = mesh.post("/v1/features?denoise=none&contrast=0", noise)
+    assert answer.status == 422, answer.status
+    document = answer.json()
+    assert document["code"] == "answer_too_large"
+    assert document["limit"] == 100000 < document["actual"]
+    # The result is known; it may be asked for in fewer bytes.
+    few = mesh.post("/v1/features?denoise=none&contrast=0&max_features=100", noise)
+    assert few.status == 200 and len(few.body) <= 100000
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_one_address_gets_no_more_than_its_share(mesh, mode):
     """With deadlines that do not help in time: places are kept free by the bound alone."""

@@ -1,4 +1,5 @@
 #include "gateway/answer.h"
+#include "runtime/http_internal.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -79,16 +80,28 @@ static void the_headers_tell_stages_only_of_what_was_computed(void **state)
     assert_non_null(strstr(headers, "Cache-Control: private, immutable"));
 }
 
-/* A gateway with nothing but a hot cache. */
+static struct gateway_options options;
+static struct http_clients clients;
+static struct gateway_asking asking;
+static int err;
+
+/* A gateway with nothing but a hot cache, and a client. */
 static void open_gateway(struct gateway *gateway, size_t hot_bytes)
 {
-    static struct gateway_options options = {.hot_ttl_ms = 1000};
     static struct gateway_metrics metrics;
+    static struct http_server server; /* nobody is connected */
+    static struct http_client client = {.clients = &clients, .references = 1};
 
+    options = (struct gateway_options){.hot_ttl_ms = 1000,
+                                       .answer_bytes_max = 1 << 20,
+                                       .answers_bytes_max = 1 << 20,
+                                       .answers_bytes_per_peer = 1 << 20};
+    asking = (struct gateway_asking){.client = &client};
     memset(gateway, 0, sizeof *gateway);
     memset(&metrics, 0, sizeof metrics);
     gateway->options = &options;
     gateway->metrics = &metrics;
+    gateway->server = &server;
     gateway->hot = hotcache_new(hot_bytes);
 }
 
@@ -119,8 +132,10 @@ static void one_rendering_serves_all_who_wait_even_without_a_hot_cache(void **st
 
     (void)state;
     open_gateway(&gateway, 0);
-    assert_int_equal(gateway_answer_render(&gateway, key, &json, &result, 0, &one), 0);
-    assert_int_equal(gateway_answer_render(&gateway, key, &json, &result, 0, &two), 0);
+    assert_int_equal(
+        gateway_answer_render(&gateway, key, &json, &result, &asking, 0, &one), 0);
+    assert_int_equal(
+        gateway_answer_render(&gateway, key, &json, &result, &asking, 0, &two), 0);
     assert_ptr_equal(one, two);
     assert_int_equal(gateway.metrics->renderings, 1);
     hotcache_value_unref(one);
@@ -138,15 +153,16 @@ static void every_format_can_be_made_later_from_the_hot_result(void **state)
 
     (void)state;
     open_gateway(&gateway, 1 << 20);
-    assert_null(gateway_answer_find(&gateway, key, &bin, 0));
-    assert_int_equal(gateway_answer_render(&gateway, key, &bin, &result, 0, &value), 0);
+    assert_null(gateway_answer_find(&gateway, key, &bin, &asking, 0, &err));
+    assert_int_equal(
+        gateway_answer_render(&gateway, key, &bin, &result, &asking, 0, &value), 0);
     assert_ptr_equal(value, result.value);
     hotcache_value_unref(value);
     free_result(&result);
     for (unsigned format = 0; format < PROTO_FORMAT_COUNT; format++) {
         struct gateway_variant variant = {.format = (enum proto_format)format};
         for (int time = 0; time < 2; time++) {
-            value = gateway_answer_find(&gateway, key, &variant, 0);
+            value = gateway_answer_find(&gateway, key, &variant, &asking, 0, &err);
             assert_non_null(value);
             hotcache_value_unref(value);
         }
@@ -169,21 +185,135 @@ static void a_png_is_no_set_of_features_and_the_other_way_round(void **state)
     assert_non_null(bytes);
     memcpy(bytes, "\x89PNG\r\n\x1a\n", 8);
     result = (struct gateway_result){.value = hotcache_value_new(bytes, 8)};
-    assert_int_equal(gateway_answer_render(&gateway, key, &json, &result, 0, &value),
-                     -EPROTO);
-    assert_int_equal(gateway_answer_render(&gateway, key, &png, &result, 0, &value), 0);
+    assert_int_equal(
+        gateway_answer_render(&gateway, key, &json, &result, &asking, 0, &value),
+        -EPROTO);
+    assert_int_equal(
+        gateway_answer_render(&gateway, key, &png, &result, &asking, 0, &value), 0);
     assert_int_equal(value->size, 8);
     hotcache_value_unref(value);
     free_result(&result);
-    assert_null(gateway_answer_find(&gateway, key, &json, 0));
-    assert_null(gateway_answer_find(&gateway, key, &bin, 0));
-    value = gateway_answer_find(&gateway, key, &png, 0);
+    assert_null(gateway_answer_find(&gateway, key, &json, &asking, 0, &err));
+    assert_null(gateway_answer_find(&gateway, key, &bin, &asking, 0, &err));
+    value = gateway_answer_find(&gateway, key, &png, &asking, 0, &err);
     assert_non_null(value);
     hotcache_value_unref(value);
     result = (struct gateway_result){.value = new_blob()};
-    assert_int_equal(gateway_answer_render(&gateway, key, &png, &result, 0, &value),
-                     -EPROTO);
+    assert_int_equal(
+        gateway_answer_render(&gateway, key, &png, &result, &asking, 0, &value), -EPROTO);
     free_result(&result);
+    hotcache_free(gateway.hot);
+}
+
+static struct hotcache_value *value_of(size_t size)
+{
+    return hotcache_value_new(calloc(1, size), size);
+}
+
+static void an_answer_above_the_bound_is_not_rendered(void **state)
+{
+    struct gateway gateway;
+    struct gateway_variant json = {.format = PROTO_FORMAT_JSON};
+    struct gateway_result result = {.value = new_blob()};
+    struct hotcache_value *value = NULL;
+
+    (void)state;
+    open_gateway(&gateway, 1 << 20);
+    options.answer_bytes_max = PROTO_BLOB_HEADER_BYTES; /* JSON's head is longer */
+    assert_int_equal(
+        gateway_answer_render(&gateway, key, &json, &result, &asking, 0, &value), 0);
+    assert_int_equal(gateway_outgoing_may_send(&gateway, &asking, value), -EFBIG);
+    assert_int_equal(asking.limit, PROTO_BLOB_HEADER_BYTES);
+    assert_int_equal(asking.actual, value->size);
+    hotcache_value_unref(value);
+    assert_int_equal(gateway_outgoing_may_send(&gateway, &asking, result.value), 0);
+    free_result(&result);
+    hotcache_free(gateway.hot);
+
+    /* A thousand features are above it for certain: no byte is rendered. */
+    struct proto_blob blob = {.width_px = 2, .height_px = 2, .count = 1000};
+    uint8_t *bytes = calloc(1, proto_blob_bytes(blob.count));
+    proto_params_init(&blob.params);
+    proto_blob_encode_header(&blob, bytes);
+    result = (struct gateway_result){
+        .value = hotcache_value_new(bytes, proto_blob_bytes(blob.count))};
+    open_gateway(&gateway, 1 << 20);
+    options.answer_bytes_max = 200000;
+    assert_int_equal(
+        gateway_answer_render(&gateway, key, &json, &result, &asking, 0, &value), -EFBIG);
+    assert_int_equal(gateway.metrics->renderings, 0);
+    assert_int_equal(asking.limit, 200000);
+    assert_true(asking.actual > 200000);
+    free_result(&result);
+    /* Nor from what the hot cache has. */
+    assert_null(gateway_answer_find(&gateway, key, &json, &asking, 0, &err));
+    assert_int_equal(err, -EFBIG);
+    hotcache_free(gateway.hot);
+}
+
+static void a_value_counts_once_for_the_client_that_was_first(void **state)
+{
+    struct gateway gateway;
+    struct hotcache_value *value = value_of(1000);
+    struct http_client *one = http_client_get(&clients, (uint8_t[16]){1}),
+                       *two = http_client_get(&clients, (uint8_t[16]){2});
+
+    (void)state;
+    open_gateway(&gateway, 0);
+    value->overhead = 500; /* a message that it pins */
+    uint64_t held = sizeof *value + 1500;
+    gateway_outgoing_hold(&gateway, value, one);
+    gateway_outgoing_hold(&gateway, value, two);
+    assert_int_equal(gateway.outgoing_bytes, held);
+    assert_int_equal(*http_client_bytes(one), held);
+    assert_int_equal(*http_client_bytes(two), 0);
+    gateway_outgoing_drop(&gateway, value);
+    assert_int_equal(gateway.outgoing_bytes, held);
+    /* The entry of a client that left is kept for what it still owes. */
+    http_client_unref(one);
+    http_client_unref(two);
+    assert_int_equal(clients.count, 1);
+    gateway_outgoing_drop(&gateway, value);
+    assert_int_equal(gateway.outgoing_bytes, 0);
+    assert_int_equal(clients.count, 0);
+    hotcache_value_unref(value);
+    hotcache_free(gateway.hot);
+}
+
+static void answers_are_bounded_in_all_and_for_one_client(void **state)
+{
+    struct gateway gateway;
+    struct hotcache_value *first = value_of(1000), *second = value_of(1000),
+                          *large = value_of(50000);
+    struct http_client *one = http_client_get(&clients, (uint8_t[16]){1}),
+                       *two = http_client_get(&clients, (uint8_t[16]){2});
+
+    (void)state;
+    open_gateway(&gateway, 0);
+    options.answers_bytes_per_peer = 1500;
+    options.answers_bytes_max = 2500;
+    asking.client = one;
+    /* Who is sent nothing may have one answer, also a large one where nothing else is. */
+    assert_int_equal(gateway_outgoing_may_send(&gateway, &asking, large), 0);
+    gateway_outgoing_hold(&gateway, first, one);
+    assert_int_equal(gateway_outgoing_may_send(&gateway, &asking, second), -ENOBUFS);
+    assert_int_equal(asking.limit, 1500);
+    assert_int_equal(asking.actual, 2 * (1000 + sizeof *first));
+    /* What is on its way already costs nothing more. */
+    assert_int_equal(gateway_outgoing_may_send(&gateway, &asking, first), 0);
+    asking.client = two;
+    assert_int_equal(gateway_outgoing_may_send(&gateway, &asking, second), 0);
+    gateway_outgoing_hold(&gateway, second, two);
+    asking.client = one;
+    gateway_outgoing_drop(&gateway, first);
+    assert_int_equal(gateway_outgoing_may_send(&gateway, &asking, large), -ENOBUFS);
+    assert_int_equal(asking.limit, 2500);
+    gateway_outgoing_drop(&gateway, second);
+    http_client_unref(one);
+    http_client_unref(two);
+    hotcache_value_unref(first);
+    hotcache_value_unref(second);
+    hotcache_value_unref(large);
     hotcache_free(gateway.hot);
 }
 
@@ -196,6 +326,9 @@ int main(void)
         cmocka_unit_test(one_rendering_serves_all_who_wait_even_without_a_hot_cache),
         cmocka_unit_test(every_format_can_be_made_later_from_the_hot_result),
         cmocka_unit_test(a_png_is_no_set_of_features_and_the_other_way_round),
+        cmocka_unit_test(an_answer_above_the_bound_is_not_rendered),
+        cmocka_unit_test(a_value_counts_once_for_the_client_that_was_first),
+        cmocka_unit_test(answers_are_bounded_in_all_and_for_one_client),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

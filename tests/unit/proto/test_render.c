@@ -141,6 +141,38 @@ static uint8_t *noise_blob(uint32_t count, uint64_t *seed)
     return bytes;
 }
 
+static void a_rendering_s_size_is_inside_what_the_head_tells(void **state)
+{
+    static const uint32_t counts[] = {0, 1, 7, 300};
+    uint64_t seed = 5, least, most;
+
+    (void)state;
+    for (size_t i = 0; i < 4; i++)
+        for (int zero = 0; zero < 2; zero++)
+            for (int format = 0; format < PROTO_FORMAT_COUNT; format++)
+                for (int d = 0; d <= PROTO_DESCRIPTORS_NONE; d++) {
+                    uint8_t *blob = noise_blob(counts[i], &seed), *out;
+                    size_t size, blob_bytes_all = proto_blob_bytes(counts[i]);
+                    if (zero) /* the shortest numbers */
+                        memset(blob + PROTO_BLOB_HEADER_BYTES, 0,
+                               blob_bytes_all - PROTO_BLOB_HEADER_BYTES);
+                    assert_int_equal(proto_render(blob, blob_bytes_all,
+                                                  (enum proto_format)format,
+                                                  (enum proto_descriptors)d, &out, &size),
+                                     0);
+                    assert_int_equal(proto_render_bounds(
+                                         blob, blob_bytes_all, (enum proto_format)format,
+                                         (enum proto_descriptors)d, &least, &most),
+                                     0);
+                    assert_in_range(size, least, most);
+                    free(out);
+                    free(blob);
+                }
+    assert_int_equal(proto_render_bounds(blob_bytes, blob_size - 1, PROTO_FORMAT_JSON,
+                                         PROTO_DESCRIPTORS_ARRAY, &least, &most),
+                     -EPROTO);
+}
+
 static void the_longest_numbers_stay_inside_their_room(void **state)
 {
     static const float longest[PROTO_KEYPOINT_FLOATS] = {
@@ -333,6 +365,7 @@ int main(void)
         cmocka_unit_test(descriptors_matter_to_json_only),
         cmocka_unit_test(a_bad_blob_is_refused_in_every_format),
         cmocka_unit_test(a_blob_without_features_renders_in_every_format),
+        cmocka_unit_test(a_rendering_s_size_is_inside_what_the_head_tells),
         cmocka_unit_test(the_longest_numbers_stay_inside_their_room),
         cmocka_unit_test(colmap_text_reads_back_to_the_same_numbers),
         cmocka_unit_test(lowe_text_is_laid_out_as_lowe_did),

@@ -319,7 +319,11 @@ static void the_owners_destroy_is_called_once(void **state)
     (void)state;
     static const uint8_t bytes[4] = {1, 2, 3, 4};
     struct hotcache *cache = hotcache_new(1 << 20);
-    struct hotcache_value value = {bytes, sizeof bytes, 1, 0, count_destroy, &destroyed};
+    struct hotcache_value value = {.bytes = bytes,
+                                   .size = sizeof bytes,
+                                   .references = 1,
+                                   .destroy = count_destroy,
+                                   .owner = &destroyed};
 
     destroyed = 0;
     assert_int_equal(hotcache_put(cache, "a", 1, &value, NEVER, 0), 0);

@@ -363,12 +363,12 @@ static void the_slowest_reader_gives_way_to_others(void **state)
         rig_say(&rig, fd[i], GET_A);
         rig_until(&rig, rig.completes == i + 1);
     }
-    assert_false(http_end_slowest_answer(rig.server));
+    assert_false(http_end_slowest_answer(rig.server, NULL));
     let_a_second_pass(&rig);
     rig_until(&rig, rig.released == 0);
     /* One second more, in which the first reads nothing. */
     let_a_second_pass(&rig);
-    assert_true(http_end_slowest_answer(rig.server));
+    assert_true(http_end_slowest_answer(rig.server, NULL));
     assert_int_equal(rig.released, 4);
     rig_until(&rig, rig.ends == 1);
     assert_int_equal(http_server_counters(rig.server)->gave_way, 1);
