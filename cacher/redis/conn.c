@@ -35,6 +35,15 @@ void redis_conn_break(struct redis_conn *conn, bool final)
     redis_node_wake(conn->node, 0);
 }
 
+void redis_conn_leave(struct redis_conn *conn)
+{
+    if (conn->state != REDIS_CONN_READY)
+        return;
+    unready(conn, REDIS_CONN_BROKEN);
+    conn->left = true;
+    redis_node_wake(conn->node, 0);
+}
+
 /* When to connect again. */
 static void pause_before_next(struct redis_conn *conn)
 {
@@ -68,9 +77,11 @@ static void down(struct redis_conn *conn)
     if (conn->ready_us != 0)
         node->tier->counters.disconnects++;
     pause_before_next(conn);
-    conn->address = 0;
+    /* A name that has several addresses may have the right server at the next one. */
+    conn->address =
+        conn->left && conn->address + 1 < conn->addresses ? conn->address + 1 : 0;
     conn->ready_us = 0;
-    conn->failed = conn->final = false;
+    conn->failed = conn->final = conn->left = false;
     redis_node_wake(node, conn->due_us);
     redis_node_conn_down(node, failed, final);
 }

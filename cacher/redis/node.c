@@ -8,6 +8,9 @@
 #define FAILURES    3 /* in a row: time-outs, and connections that cannot be made */
 #define OPEN_US     UINT64_C(1000000)
 #define OPEN_US_MAX UINT64_C(30000000)
+/* A server is left so often at most: while it is still the one that the name means, it is
+ * read from. */
+#define LEAVE_US UINT64_C(2000000)
 /* A command weighs as much as so many bytes when the idlest connection is looked for. */
 #define COMMAND_BYTES 16384
 
@@ -199,6 +202,24 @@ void redis_node_conn_down(struct redis_node *node, bool failed, bool final)
     if (node->tier->cluster)
         redis_cluster_refresh(node->tier);
     redis_tier_look(node->tier);
+}
+
+bool redis_node_leave(struct redis_node *node)
+{
+    uint64_t now_us = redis_now_us();
+
+    if (node->gone)
+        return false;
+    if (node->left_us != 0 && now_us < node->left_us + LEAVE_US)
+        return node->ready == 0; /* or what it answered before it was left */
+    node->left_us = now_us;
+    log_limited(LOG_NOTICE, &node->said_left, now_us, "redis is left for its successor",
+                "server=%s why=\"%s\"", node->address, node->error);
+    for (unsigned i = 0; i < node->tier->options.connections; i++)
+        redis_conn_leave(&node->conns[i]);
+    if (node->tier->cluster)
+        redis_cluster_refresh(node->tier);
+    return true;
 }
 
 /* ---- its time ---- */

@@ -225,5 +225,13 @@ void redis_op_answered(struct redis_op *op, const redisReply *reply)
         return;
     }
     redis_node_ok(node);
+    /* After a fail-over the old master is a replica, and the name means another one. */
+    if (reply->type == REDIS_REPLY_ERROR && begins(reply, "READONLY")) {
+        redis_say(op->tier, node, "%s", reply->str);
+        if (redis_node_leave(node)) {
+            redis_op_lost(op, false);
+            return;
+        }
+    }
     redis_op_end(op, reply);
 }

@@ -27,6 +27,7 @@ static void on_put(struct redis_op *op, const redisReply *reply)
     struct redis_tier *tier = op->tier;
 
     if (reply != NULL && reply->type == REDIS_REPLY_STATUS) {
+        tier->counters.puts++;
         metrics_observe(&tier->counters.put_time, redis_now_us() - op->asked_us);
         if (tier->full)
             log_limited(LOG_NOTICE, &tier->said_room, redis_now_us(),
@@ -149,7 +150,6 @@ int redis_put(struct cacher_tier *base, const struct cacher_record *record,
         redis_op_free(op);
         return lose(tier, err);
     }
-    tier->counters.puts++;
     put_tags(tier, record, hex, ttl_ms);
     return 0;
 }

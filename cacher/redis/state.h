@@ -141,6 +141,7 @@ struct redis_conn {
     size_t unwritten;  /* when it was last looked at */
     bool failed;       /* by us: it did not answer, or not well */
     bool final;        /* it was refused: asking again soon is no use */
+    bool left;         /* by us: its server is the wrong one */
 };
 
 struct redis_node {
@@ -153,7 +154,8 @@ struct redis_node {
     bool gone;
     bool said; /* in the log, that it does not answer */
     uint64_t said_us;
-    struct log_limit said_ill, said_well;
+    struct log_limit said_ill, said_well, said_left;
+    uint64_t left_us; /* when it was left last */
     struct breaker breaker;
     char error[REDIS_ERROR_BYTES]; /* the last one, for people */
     char version[32];
@@ -240,6 +242,9 @@ void redis_node_wake(struct redis_node *node, uint64_t due_us);
 void redis_node_ok(struct redis_node *node); /* it answered an operation */
 /* `final`: the breaker opens at once. */
 void redis_node_failed(struct redis_node *node, bool final);
+/* It is the wrong server for writes: its connections are made anew, now and then. True:
+ * they are, and what it refused may be asked again. */
+bool redis_node_leave(struct redis_node *node);
 /* How many connections it should have. */
 unsigned redis_node_wanted(const struct redis_node *node);
 void redis_node_conn_up(struct redis_node *node);
@@ -256,6 +261,8 @@ uint64_t redis_conn_run(struct redis_conn *conn, uint64_t now_us);
 int redis_conn_send(struct redis_conn *conn, struct redis_op *op);
 /* It will be dropped; the breaker hears that it failed, `final`: for good. */
 void redis_conn_break(struct redis_conn *conn, bool final);
+/* The same, and nobody has failed: it is made anew, its name looked up again. */
+void redis_conn_leave(struct redis_conn *conn);
 /* Outside of hiredis' callbacks only. */
 void redis_conn_drop(struct redis_conn *conn);
 void redis_conn_end_ops(struct redis_conn *conn, bool puts);

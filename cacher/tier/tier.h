@@ -72,7 +72,7 @@ typedef void cacher_tier_page_fn(int err, const char *cursor, void *arg);
 struct cacher_tier_counters {
     uint64_t hits, misses, errors; /* gets by their end */
     uint64_t damaged;              /* of the misses: bytes that were no record */
-    uint64_t puts, puts_lost;      /* lost: queue full, failed after the retry */
+    uint64_t puts, puts_lost;      /* written; lost: queue full, failed after the retry */
     uint64_t puts_large;           /* of those refused: above the bound of a value */
     uint64_t removed;              /* by purges and single removals */
     uint64_t evicted, expired;     /* by bound, by age; of a store's retention */
