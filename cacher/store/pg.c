@@ -11,6 +11,39 @@ static uint64_t now_us(void)
     return uv_hrtime() / 1000;
 }
 
+/* ---- what there is ---- */
+
+struct census {
+    unsigned all, coming, idle, used, living;
+};
+
+static struct census count(const struct pg *pg)
+{
+    struct census census = {0};
+
+    for (const struct pg_link *link = pg->links; link != NULL; link = link->next) {
+        census.all++;
+        census.living += link->lives && link->state != PG_BROKEN;
+        if (link->state <= PG_CHECKING)
+            census.coming++;
+        else if (link->state == PG_BUSY || link == pg->keeper)
+            census.used++;
+        else if (link->state == PG_IDLE)
+            census.idle++;
+    }
+    return census;
+}
+
+/* Nobody is there, and the last login failed so that the next one hardly helps: who
+ * waits is told at once. */
+static bool is_in_vain(const struct pg *pg)
+{
+    struct census census = count(pg);
+
+    return pg->hopeless && census.living == 0 && census.coming == 0 &&
+           now_us() < pg->login_us;
+}
+
 /* ---- the line of jobs that wait ---- */
 
 static void on_timer(uv_timer_t *timer);
@@ -23,9 +56,13 @@ static void arm(struct pg *pg)
         uv_timer_stop(&pg->timer);
         return;
     }
-    uint64_t age_ms = (now_us() - pg->waiting->line_us) / 1000;
+    uint64_t now = now_us(), age_ms = (now - pg->waiting->line_us) / 1000;
     uint64_t all_ms = pg->options->store_pool_wait_ms;
-    uv_timer_start(&pg->timer, on_timer, age_ms < all_ms ? all_ms - age_ms : 0, 0);
+    uint64_t ms = age_ms < all_ms ? all_ms - age_ms : 0;
+    uint64_t login_ms = now < pg->login_us ? (pg->login_us - now) / 1000 + 1 : ms;
+    if (is_in_vain(pg))
+        ms = 0;
+    uv_timer_start(&pg->timer, on_timer, ms < login_ms ? ms : login_ms, 0);
 }
 
 static struct store_job *take(struct pg *pg)
@@ -79,27 +116,6 @@ static void fail_waiting(struct pg *pg, int err, const char *error)
 
 /* ---- the pool ---- */
 
-struct census {
-    unsigned all, coming, idle, used, living;
-};
-
-static struct census count(const struct pg *pg)
-{
-    struct census census = {0};
-
-    for (const struct pg_link *link = pg->links; link != NULL; link = link->next) {
-        census.all++;
-        census.living += link->lives && link->state != PG_BROKEN;
-        if (link->state <= PG_CHECKING)
-            census.coming++;
-        else if (link->state == PG_BUSY || link == pg->keeper)
-            census.used++;
-        else if (link->state == PG_IDLE)
-            census.idle++;
-    }
-    return census;
-}
-
 static bool is_old(const struct pg_link *link)
 {
     return now_us() - link->born_us >= link->pg->options->store_pool_recycle_s * 1000000;
@@ -146,7 +162,7 @@ static void give(struct pg_link *link, struct store_job *job)
 /* Serve who waits by who is idle; what is old goes, what was idle for long is asked. */
 static void serve(struct pg *pg)
 {
-    static const struct pg_task check = {send_check, NULL, on_checked, PG_PING_MS};
+    static const struct pg_task check = {send_check, NULL, on_checked, PG_PING_MS, false};
     struct pg_link *link;
 
     while (pg->waiting != NULL && (link = find_idle(pg)) != NULL) {
@@ -171,7 +187,10 @@ static void pump(struct pg *pg)
     serve(pg);
     uint64_t most = pg->options->store_pool_size + pg->options->store_pool_overflow;
     struct census census = count(pg);
-    while (census.coming < pg->waiting_count && census.all < most &&
+    /* After a failure one alone tries, and not at once: a server that refuses logins is
+     * not to be asked without end. */
+    unsigned wanted = pg->failures > 0 && pg->waiting_count > 0 ? 1 : pg->waiting_count;
+    while (census.coming < wanted && census.all < most && now_us() >= pg->login_us &&
            cacher_store_pg_connect(pg) != NULL) {
         census.coming++;
         census.all++;
@@ -184,6 +203,8 @@ static void on_timer(uv_timer_t *timer)
     struct pg *pg = timer->data;
     uint64_t all_us = pg->options->store_pool_wait_ms * 1000;
 
+    if (is_in_vain(pg))
+        fail_waiting(pg, pg->why.err, pg->why.error);
     while (pg->waiting != NULL && now_us() - pg->waiting->line_us >= all_us)
         fail_first(pg, -ETIMEDOUT, "no connection of the pool is free");
     pump(pg);
@@ -200,12 +221,28 @@ void cacher_store_pg_is_up(struct pg_link *link)
     link->checked = link->lives; /* or it would be asked again at once */
     link->lives = true;
     pg->failures = 0;
+    pg->login_us = 0;
+    pg->hopeless = false;
     link->suspect = false;
     link->state = PG_IDLE;
     link->idle_us = now_us();
     if (pg->waiting == NULL && count(pg).all > pg->options->store_pool_size)
         retire(link);
     pump(pg);
+}
+
+static void login_failed(struct pg *pg, const struct store_job *why)
+{
+    uint64_t ms = PG_LOGIN_MS;
+
+    if (now_us() < pg->login_us)
+        return; /* it was under way with the one that failed before */
+    for (unsigned i = 0; i < pg->failures && ms < PG_LOGIN_MS_MAX; i++)
+        ms *= 2;
+    pg->failures++;
+    pg->login_us = now_us() + (ms < PG_LOGIN_MS_MAX ? ms : PG_LOGIN_MS_MAX) * 1000;
+    pg->hopeless = why->err != -ECONNRESET || pg->failures > PG_TRIES;
+    pg->why = *why;
 }
 
 /* Reading can be asked again. Of the rest the core knows better. */
@@ -240,9 +277,9 @@ void cacher_store_pg_is_down(struct pg_link *link)
     }
     /* Nothing works and nothing can be made: who waits need not wait for longer. But one
      * that was cut off once it was there may have met the end of another server. */
-    pg->failures += !lived;
-    if (!lived && count(pg).living == 0 &&
-        (why.err != -ECONNRESET || pg->failures > PG_TRIES))
+    if (!lived)
+        login_failed(pg, &why);
+    if (is_in_vain(pg))
         fail_waiting(pg, why.err, why.error);
     pump(pg);
 }
@@ -254,7 +291,9 @@ static void settle(struct pg_link *link, const struct store_job *job)
 
     link->state = PG_IDLE;
     link->idle_us = now_us();
-    if (job->kind == STORE_RETAIN && (job->err != 0 || !job->held)) {
+    if (pg->pooled) {
+        /* The lock went with its transaction. */
+    } else if (job->kind == STORE_RETAIN && (job->err != 0 || !job->held)) {
         /* Unsure, or a lock that is not ours: its end is certain to leave none. */
         if (pg->keeper == link || job->err != 0) {
             retire(link);
@@ -316,6 +355,7 @@ static void describe(struct store_home *home, json_t *object)
 
     json_object_set_new(object, "where", json_string(pg->where));
     json_object_set_new(object, "schema", json_integer(PG_SCHEMA));
+    json_object_set_new(object, "pooler", json_boolean(pg->pooled));
     json_object_set_new(object, "server_version", json_integer(pg->server_version));
     json_object_set_new(pool, "used", json_integer(census.used));
     json_object_set_new(pool, "idle", json_integer(census.idle));

@@ -15,7 +15,13 @@
  * The pool: store_pool_size connections are kept, store_pool_overflow more are made when
  * those are in use, and closed after. A job waits store_pool_wait_ms. One older than
  * store_pool_recycle_s is replaced; one idle for store_pool_ping_s is asked "SELECT 1"
- * before it gets a job. An idle connection whose server goes away is seen at once.
+ * before it gets a job. An idle connection whose server goes away is seen at once. After
+ * a login that failed the next one waits, twice as long each time, and goes alone.
+ *
+ * A pooler in between (PgBouncer) may give each transaction to another session of the
+ * server. Then nothing is left in a session: statements have no names, the bound of their
+ * time is their transaction's, and so is the lock of retention. It is told by the
+ * session's process, which is not the one that the login named.
  */
 #ifndef CACHER_STORE_PG_H
 #define CACHER_STORE_PG_H
@@ -23,9 +29,11 @@
 #include "cacher/store/home.h"
 #include "runtime/log.h"
 
-#define PG_TRIES   3    /* more, for a read or a connection whose server ended them */
-#define PG_SCHEMA  1    /* the version that this program makes */
-#define PG_PING_MS 1000 /* an answer to SELECT 1 takes at most */
+#define PG_TRIES        3 /* more, for a read or a connection whose server ended them */
+#define PG_SCHEMA       1 /* the version that this program makes */
+#define PG_PING_MS      1000 /* an answer to SELECT 1 takes at most */
+#define PG_LOGIN_MS     20   /* after a login that failed, doubled each time, */
+#define PG_LOGIN_MS_MAX 2000 /* up to this */
 #define PG_HEAVY_BYTES                                                                   \
     (4u << 20) /* libpq's buffers grow to what they once held: a                         \
                 * connection that carried more is not kept */
@@ -46,7 +54,8 @@ struct pg_task {
     bool (*result)(struct pg_link *link, unsigned index, struct pg_result *result);
     /* All came, or err and link->error say why not; then link may be broken. */
     void (*ended)(struct pg_link *link, int err);
-    uint64_t ms; /* bound of all of it */
+    uint64_t ms;  /* bound of all of it */
+    bool bounded; /* at the server, too: its statements may take long */
 };
 
 enum pg_state {
@@ -79,7 +88,9 @@ struct pg_link {
 
     const struct pg_task *task;
     struct pg_task own; /* room for one */
-    unsigned command;   /* of the task, whose results come */
+    unsigned command;   /* of the task, whose results come; the bound's does not count */
+    bool bounding;      /* the bound's result comes first */
+    bool prepared;      /* the session has statements by their names, and the bound */
     int err;
     char error[STORE_ERROR_BYTES];
     struct store_job *job;
@@ -101,7 +112,11 @@ struct pg {
     struct store_job *waiting, **waiting_end;
     unsigned waiting_count;
     unsigned failures; /* of connecting, in a row */
-    uv_timer_t timer;  /* of the one that waits for longest */
+    uint64_t login_us; /* no login before */
+    bool hopeless;     /* nobody need wait for one: `why` it failed */
+    struct store_job why;
+    bool pooled;      /* a pooler is in between */
+    uv_timer_t timer; /* of the one that waits for longest */
     uint64_t connects, disconnects, retries, wait_max_us;
     int server_version;
 
@@ -117,6 +132,8 @@ struct pg_link *cacher_store_pg_connect(struct pg *pg);
 void cacher_store_pg_start(struct pg_link *link, const struct pg_task *task);
 /* Ends it, with what it does; frees itself once libuv lets go of it. */
 void cacher_store_pg_close(struct pg_link *link);
+/* Queue the bound of a statement's time, for the session or for the transaction. */
+int cacher_store_pg_send_bound(struct pg_link *link, bool session);
 /* Queue a command: a prepared statement (statements.c's number) or a text. Parameters are
  * binary. 0 or -EIO. */
 struct pg_value {

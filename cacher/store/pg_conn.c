@@ -243,9 +243,21 @@ int cacher_store_pg_send(struct pg_link *link, unsigned statement,
             link->heavy = true;
     }
     snprintf(name, sizeof name, "s%u", statement);
-    return PQsendQueryPrepared(link->db, name, count, bytes, sizes, formats, 1) == 1
-               ? 0
-               : -EIO;
+    int sent = link->prepared
+                   ? PQsendQueryPrepared(link->db, name, count, bytes, sizes, formats, 1)
+                   : PQsendQueryParams(link->db, cacher_store_pg_texts[statement], count,
+                                       NULL, bytes, sizes, formats, 1);
+    return sent == 1 ? 0 : -EIO;
+}
+
+int cacher_store_pg_send_bound(struct pg_link *link, bool session)
+{
+    char sql[120];
+
+    snprintf(sql, sizeof sql, "SELECT set_config('statement_timeout', '%llu', %s)",
+             (unsigned long long)link->pg->options->store_query_ms,
+             session ? "false" : "true");
+    return cacher_store_pg_send_text(link, sql);
 }
 
 int cacher_store_pg_send_text(struct pg_link *link, const char *sql)
@@ -283,7 +295,9 @@ void cacher_store_pg_start(struct pg_link *link, const struct pg_task *task)
     link->command = 0;
     link->err = 0;
     link->error[0] = '\0';
-    if (task->send(link) < 0 || PQpipelineSync(link->db) != 1) {
+    link->bounding = task->bounded && !link->prepared;
+    if ((link->bounding && cacher_store_pg_send_bound(link, false) < 0) ||
+        task->send(link) < 0 || PQpipelineSync(link->db) != 1) {
         broken(link, -EIO, PQerrorMessage(link->db));
         return;
     }
@@ -339,7 +353,7 @@ static bool one_result(struct pg_link *link, PGresult *result)
     case PGRES_COMMAND_OK:
         if (PQresultMemorySize(result) > PG_HEAVY_BYTES)
             link->heavy = true;
-        if (link->err == 0 && link->task->result != NULL)
+        if (link->err == 0 && link->task->result != NULL && !link->bounding)
             kept = link->task->result(link, link->command, result);
         break;
     case PGRES_PIPELINE_SYNC:
@@ -366,7 +380,8 @@ static void read_results(struct pg_link *link)
             if (ended || PQstatus(link->db) == CONNECTION_BAD)
                 break;
             ended = true;
-            link->command++;
+            link->command += !link->bounding;
+            link->bounding = false;
             continue;
         }
         ended = false;

@@ -18,10 +18,15 @@
     " (SELECT ord FROM page ORDER BY ord DESC, key DESC LIMIT 1),"                       \
     " (SELECT key FROM page ORDER BY ord DESC, key DESC LIMIT 1)"
 
+/* A step of retention, by who has its lock: in this transaction, which is granted to the
+ * session that has it too. Answers with how many it removed, of what size, and whether
+ * the lock is ours. */
 #define REMOVE(find, condition)                                                          \
-    "WITH page AS (" find "), gone AS (DELETE FROM siftmesh.results r USING page"        \
-    " WHERE r.key = page.key" condition " RETURNING r.bytes)"                            \
-    " SELECT count(*), coalesce(sum(bytes), 0)::bigint FROM gone"
+    "WITH mine AS MATERIALIZED (SELECT pg_try_advisory_xact_lock(" PG_LOCK_RETENTION     \
+    ") AS ok), page AS (" find "), gone AS (DELETE FROM siftmesh.results r USING page"   \
+    " WHERE r.key = page.key" condition " AND (SELECT ok FROM mine) RETURNING r.bytes)"  \
+    " SELECT count(*), coalesce(sum(bytes), 0)::bigint,"                                 \
+    " (SELECT ok::int::bigint FROM mine) FROM gone"
 
 const char *const cacher_store_pg_texts[PG_STATEMENTS] = {
     [PG_GET] = "SELECT " COLUMNS "FROM siftmesh.results r WHERE key = $1::bytea",
@@ -370,6 +375,7 @@ static bool on_retain(struct pg_link *link, unsigned index, PGresult *result)
         job->held = first != 0;
         return false;
     }
+    job->held = cacher_store_pg_number(result, 0, 2) != 0;
     *(link->stage == EXPIRE ? &job->expired : &job->evicted) += first;
     job->freed += second;
     if (first >= job->most)
@@ -383,7 +389,7 @@ static void retain_ended(struct pg_link *link, int err)
 
     if (err == 0 && link->stage == KEEP && job->held)
         start_retain(link, EXPIRE);
-    else if (err == 0 && link->stage == EXPIRE && job->excess > job->freed)
+    else if (err == 0 && link->stage == EXPIRE && job->held && job->excess > job->freed)
         start_retain(link, EVICT);
     else
         end_job(link, err);
@@ -400,7 +406,7 @@ static void start(struct pg_link *link, const struct pg_task *like, uint64_t ms)
 
 static void start_retain(struct pg_link *link, unsigned stage)
 {
-    static const struct pg_task task = {send_retain, on_retain, retain_ended, 0};
+    static const struct pg_task task = {send_retain, on_retain, retain_ended, 0, true};
 
     link->stage = stage;
     start(link, &task, link->pg->options->store_query_ms);
@@ -409,17 +415,17 @@ static void start_retain(struct pg_link *link, unsigned stage)
 void cacher_store_pg_run(struct pg_link *link, struct store_job *job)
 {
     static const struct pg_task tasks[] = {
-        [STORE_GET] = {send_get, on_rows, end_job, 0},
-        [STORE_WRITE] = {send_write, NULL, end_job, 0},
-        [STORE_PURGE] = {send_purge, on_purge, purge_ended, 0},
-        [STORE_RECENT] = {send_recent, on_rows, end_job, 0},
+        [STORE_GET] = {send_get, on_rows, end_job, 0, false},
+        [STORE_WRITE] = {send_write, NULL, end_job, 0, true},
+        [STORE_PURGE] = {send_purge, on_purge, purge_ended, 0, true},
+        [STORE_RECENT] = {send_recent, on_rows, end_job, 0, true},
     };
     const struct cacher_store_options *options = link->pg->options;
 
     link->job = job;
     if (job->kind == STORE_RETAIN) {
         job->held = link->pg->keeper == link;
-        start_retain(link, job->held ? EXPIRE : KEEP);
+        start_retain(link, job->held || link->pg->pooled ? EXPIRE : KEEP);
         return;
     }
     start(link, &tasks[job->kind],

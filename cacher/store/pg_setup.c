@@ -1,7 +1,7 @@
 /*
- * What a new connection does first: a bound on the time of a statement, the schema, the
- * statements. Each connection looks at the schema's version, so that a database that was
- * restored or made anew while we ran is noticed.
+ * What a new connection does first: the schema, then, unless a pooler is in between, the
+ * statements and a bound on their time. Each connection looks at the schema's version, so
+ * that a database that was restored or made anew while we ran is noticed.
  *
  * The schema is made and migrated in one transaction under an advisory lock: of two
  * cachers that start at once the second one finds the work done.
@@ -37,27 +37,27 @@ static const char *const migrations[PG_SCHEMA][STEPS_MAX] = {
 
 static void next_stage(struct pg_link *link, int err);
 
-/* ---- stage 0: settings, and what is there ---- */
+/* ---- stage 0: what is there ---- */
 
 static int send_look(struct pg_link *link)
 {
-    char sql[120];
-
-    snprintf(sql, sizeof sql, "SELECT set_config('statement_timeout', '%llu', false)",
-             (unsigned long long)link->pg->options->store_query_ms);
-    if (cacher_store_pg_send_text(link, sql) < 0)
-        return -EIO;
     return cacher_store_pg_send_text(
         link, "SELECT (to_regnamespace('siftmesh') IS NOT NULL)::int::bigint,"
-              " (to_regclass('siftmesh.schema') IS NOT NULL)::int::bigint");
+              " (to_regclass('siftmesh.schema') IS NOT NULL)::int::bigint,"
+              " pg_backend_pid()::bigint");
 }
 
 static bool on_look(struct pg_link *link, unsigned index, PGresult *result)
 {
-    if (index == 1) {
-        link->namespace = cacher_store_pg_number(result, 0, 0) != 0;
-        link->version = cacher_store_pg_number(result, 0, 1) != 0 ? -1 : 0;
-    }
+    bool pooled = cacher_store_pg_number(result, 0, 2) != PQbackendPID(link->db);
+    (void)index;
+
+    link->namespace = cacher_store_pg_number(result, 0, 0) != 0;
+    link->version = cacher_store_pg_number(result, 0, 1) != 0 ? -1 : 0;
+    if (pooled != link->pg->pooled)
+        log_event(LOG_NOTICE, pooled ? "a pooler is before the store" : "no pooler",
+                  "where=\"%s\"", link->pg->where);
+    link->pg->pooled = pooled;
     return false;
 }
 
@@ -82,6 +82,7 @@ static int send_lock(struct pg_link *link)
 {
     static const char *const texts[] = {
         "BEGIN",
+        NULL, /* the bound */
         "SELECT pg_advisory_xact_lock(" PG_LOCK_MIGRATE ")",
         "CREATE SCHEMA IF NOT EXISTS siftmesh",
         "CREATE TABLE IF NOT EXISTS siftmesh.schema (version bigint NOT NULL)",
@@ -90,10 +91,12 @@ static int send_lock(struct pg_link *link)
 
     for (unsigned i = 0; i < sizeof texts / sizeof texts[0]; i++) {
         /* Making one that is there needs a right that its user may not have. */
-        if (i == 2 && link->namespace)
+        if (i == 3 && link->namespace)
             continue;
-        if (cacher_store_pg_send_text(link, texts[i]) < 0)
-            return -EIO;
+        int err = texts[i] != NULL ? cacher_store_pg_send_text(link, texts[i])
+                                   : cacher_store_pg_send_bound(link, false);
+        if (err < 0)
+            return err;
     }
     return 0;
 }
@@ -121,6 +124,8 @@ static int send_prepare(struct pg_link *link)
 {
     char name[16];
 
+    if (cacher_store_pg_send_bound(link, true) < 0)
+        return -EIO;
     for (unsigned i = 0; i < PG_STATEMENTS; i++) {
         snprintf(name, sizeof name, "s%u", i);
         if (PQsendPrepare(link->db, name, cacher_store_pg_texts[i], 0, NULL) != 1)
@@ -145,7 +150,7 @@ static void start_stage(struct pg_link *link, unsigned stage)
     };
 
     link->own = (struct pg_task){stages[stage].send, stages[stage].result, next_stage,
-                                 link->pg->options->store_query_ms};
+                                 link->pg->options->store_query_ms, false};
     link->stage = stage;
     cacher_store_pg_start(link, &link->own);
 }
@@ -162,6 +167,14 @@ static bool is_known(struct pg_link *link)
     return false;
 }
 
+static void end_set_up(struct pg_link *link)
+{
+    if (link->pg->pooled)
+        cacher_store_pg_is_up(link);
+    else
+        start_stage(link, PREPARE);
+}
+
 static void next_stage(struct pg_link *link, int err)
 {
     if (err != 0 || (link->stage != LOOK && !is_known(link))) {
@@ -173,16 +186,20 @@ static void next_stage(struct pg_link *link, int err)
         start_stage(link, link->version == -1 ? VERSION : LOCK);
         break;
     case VERSION:
-        start_stage(link, link->version == PG_SCHEMA ? PREPARE : LOCK);
+        if (link->version == PG_SCHEMA)
+            end_set_up(link);
+        else
+            start_stage(link, LOCK);
         break;
     case LOCK:
         start_stage(link, MIGRATE);
         break;
     case MIGRATE:
         link->version = PG_SCHEMA;
-        start_stage(link, PREPARE);
+        end_set_up(link);
         break;
     default:
+        link->prepared = true;
         cacher_store_pg_is_up(link);
     }
 }

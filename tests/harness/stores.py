@@ -1,4 +1,4 @@
-"""A real Redis and a real PostgreSQL, each on a free port in a temporary folder of its own."""
+"""A real Redis, PostgreSQL and PgBouncer, each on a free port in a temporary folder of its own."""
 
 import os
 import pwd
@@ -117,3 +117,44 @@ class Postgres(Store):
             return self.query("select 1") == "1"
         except RuntimeError:
             return False
+
+
+class PgBouncer(Store):
+    """Before a Postgres: each transaction may get another of its two connections."""
+
+    def __init__(self, server):
+        super().__init__()
+        self.server = server
+        self.folder.chmod(0o755)
+        (self.folder / "users").write_text('"siftmesh" ""\n')
+        (self.folder / "conf").write_text(f"""[databases]
+postgres = host=127.0.0.1 port={server.port}
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = {self.port}
+unix_socket_dir =
+auth_type = trust
+auth_file = {self.folder}/users
+pool_mode = transaction
+default_pool_size = 2
+max_client_conn = 200
+log_connections = 1
+""")
+
+    @property
+    def url(self):
+        return f"postgres://siftmesh@127.0.0.1:{self.port}/postgres"
+
+    def start(self):
+        self.launch([*self.server.as_user, "/usr/sbin/pgbouncer", str(self.folder / "conf")])
+
+    def query(self, sql):
+        done = subprocess.run([str(self.server.bin / "psql"), "-XAtq", self.url, "-c", sql],
+                              capture_output=True, text=True, timeout=30)
+        return done.stdout.strip()
+
+    def answers(self):
+        return self.query("select 1") == "1"
+
+    def logins(self):
+        return (self.folder / "log").read_text().count("login attempt")

@@ -1,13 +1,15 @@
 """Stores as they are met: not there, damaged, or with somebody between."""
 
 import contextlib
+import re
 import socket
+import subprocess
 import threading
 
 import pytest
 
-from tests.harness.mesh import until
-from tests.harness.stores import Redis
+from tests.harness.mesh import ROOT, free_port, until
+from tests.harness.stores import PgBouncer, Postgres, Redis
 from tests.integration.test_cache_tiers import COLD, counter, keys, post, stored
 
 
@@ -115,3 +117,111 @@ def test_puts_that_redis_refuses_are_not_counted_as_written(mesh):
         until(lambda: counter(mesh, "redis_puts_lost_total") == 3, "all are refused")
         assert counter(mesh, "redis_puts_total") == 0
         assert keys(server) == set()
+
+
+def make_certificates(folder):
+    """ca.pem, and cert.pem with key.pem of `localhost`, signed by it."""
+    def openssl(*words):
+        subprocess.run(["openssl", *words], cwd=folder, check=True, capture_output=True)
+    openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "ca.key", "-out", "ca.pem",
+            "-days", "2", "-subj", "/CN=a test's")
+    openssl("req", "-newkey", "rsa:2048", "-nodes", "-keyout", "key.pem", "-out", "csr.pem",
+            "-subj", "/CN=localhost")
+    (folder / "names").write_text("subjectAltName=DNS:localhost")
+    openssl("x509", "-req", "-in", "csr.pem", "-CA", "ca.pem", "-CAkey", "ca.key",
+            "-CAcreateserial", "-out", "cert.pem", "-days", "2", "-extfile", "names")
+
+
+class TlsRedis(Redis):
+    def __init__(self, folder):
+        super().__init__()
+        self.plain = free_port()  # for redis-cli
+        self.options = ["--tls-port", str(self.port), "--tls-auth-clients", "no",
+                        *(word for name in ("cert", "key", "ca-cert") for word in
+                          (f"--tls-{name}-file", str(folder / f"{name.replace('ca-cert', 'ca')}.pem")))]
+
+    def start(self):
+        self.launch(["redis-server", "--port", str(self.plain), "--bind", "127.0.0.1", "--save", "",
+                     "--dir", str(self.folder), *self.options])
+
+    def command(self, *words):
+        done = subprocess.run(["redis-cli", "-p", str(self.plain), *map(str, words)],
+                              capture_output=True, text=True, timeout=30)
+        return done.stdout.strip()
+
+
+@contextlib.contextmanager
+def recipe(folder, server, host="localhost"):
+    """stunnel as docs/OPERATIONS.md says, with these addresses: its port."""
+    page = (ROOT / "docs/OPERATIONS.md").read_text()
+    text = re.search(r"```ini\n(; /etc/stunnel.*?)```", page, re.S)[1]
+    port = free_port()
+    for old, new in (("127.0.0.1:6380", f"127.0.0.1:{port}"),
+                     ("redis.example.net:6379", f"127.0.0.1:{server.port}"),
+                     ("redis.example.net", host),
+                     ("/etc/ssl/certs/ca-certificates.crt", f"{folder}/ca.pem")):
+        assert old in text
+        text = text.replace(old, new)
+    (folder / "stunnel.conf").write_text(text)
+    with open(folder / "stunnel.log", "ab") as log:
+        process = subprocess.Popen(["stunnel", str(folder / "stunnel.conf")], stdout=log, stderr=log,
+                                   stdin=subprocess.DEVNULL)
+    try:
+        yield port
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def test_the_recipe_for_tls_to_redis_works(mesh, tmp_path):
+    make_certificates(tmp_path)
+    with TlsRedis(tmp_path) as server:
+        with recipe(tmp_path, server) as port:
+            mesh.start(gateway=COLD, cacher={"redis": f"redis://127.0.0.1:{port}/0"})
+            post(mesh, 760)
+            until(lambda: len(keys(server)) == 1, "Redis has it")
+            mesh.kill("cacher")
+            mesh.start_one("cacher")
+            until(lambda: post(mesh, 760).cache == "hit" and counter(mesh, "redis_hits_total") > 0,
+                  "a hit by the tunnel")
+        with recipe(tmp_path, server, host="other.example") as port:  # not who it is said to be
+            mesh.kill("cacher")
+            mesh.start_one("cacher", redis=f"redis://127.0.0.1:{port}/0")
+            until(lambda: counter(mesh, "redis_breaker") == 2, "nothing is said to it")
+            post(mesh, 761)
+        assert len(keys(server)) == 1
+
+
+# ---- PostgreSQL ----
+
+def test_a_pooler_in_transaction_mode_may_be_before_postgres(mesh):
+    with Postgres() as server, PgBouncer(server) as pooler:
+        options = {"store": pooler.url, "store_retention_every_s": 1, "memory_bytes_max": 1 << 20}
+        mesh.start(gateway=COLD, cacher=options)
+        mesh.start_one("cacher")  # a second one: their sessions mix
+        until(lambda: len([w for w in mesh.status()["workers"] if w["service"] == "cache"]) == 2,
+              "two cachers")
+        for seed in range(740, 752):
+            assert post(mesh, seed).cache == "miss"
+        until(lambda: server.query("select count(*) from siftmesh.results") == "12", "all are kept")
+        mesh.command("cache", "purge", "--key", "0" * 64)
+        for name in ("cacher", "gateway"):
+            mesh.processes[name].signal(15)
+            mesh.processes[name].wait()
+        for one in mesh.replaced:
+            one.kill()
+        mesh.start_one("cacher")
+        mesh.start_one("gateway")
+        mesh.wait_ready()
+        assert {post(mesh, seed).cache for seed in range(740, 752)} == {"hit"}
+        assert not said(mesh, "cannot be used") and not said(mesh, "store takes no results")
+        assert len(said(mesh, "a pooler is before the store")) == 1
+        # Nothing stays in sessions that others use next.
+        until(lambda: server.query("select count(*) from pg_locks where locktype = 'advisory'")
+              == "0", "no lock is left")
+        # Retention works there, too.
+        mesh.kill("cacher")
+        mesh.start_one("cacher", store_retention_bytes=1)
+        until(lambda: server.query("select count(*) from siftmesh.results") == "0", "all is too much")
+        assert {pooler.query("show statement_timeout") for _ in range(6)} == {"0"}
+        assert pooler.logins() < 120

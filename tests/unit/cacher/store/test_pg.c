@@ -90,6 +90,30 @@ static void wrong_credentials_are_told_before_anybody_asks(void **state)
     close_it(store);
 }
 
+static void logins_that_fail_come_ever_more_slowly(void **state)
+{
+    (void)state;
+    struct cacher_store_options options = quick_options();
+    char where[200];
+
+    snprintf(where, sizeof where, "postgres://siftmesh:hunter2@127.0.0.1:%d/postgres",
+             server_port);
+    struct cacher_store *store = open_with(where, &options);
+    const struct pg *pg = (const struct pg *)store->home;
+    struct got got[32] = {{0}};
+    uint64_t begun_us = uv_hrtime() / 1000;
+    while (pg->failures < 6) { /* as many as may ask */
+        for (unsigned i = 0; i < 32; i++)
+            if (got[i].calls == 1 || got[i].number == 0)
+                if (ask(store, i + 1, &got[i]) < 0)
+                    got[i].calls = 1;
+        uv_run(&loop, UV_RUN_ONCE);
+    }
+    assert_true(uv_hrtime() / 1000 - begun_us >=
+                PG_LOGIN_MS * UINT64_C(1000) * (1 + 2 + 4 + 8 + 16));
+    close_it(store);
+}
+
 static void hosts_have_names_and_folders_too(void **state)
 {
     (void)state;
@@ -566,6 +590,7 @@ int main(void)
         CONTRACT(what_is_no_url_is_refused),
         CONTRACT(who_cannot_be_reached_is_told),
         CONTRACT(wrong_credentials_are_told_before_anybody_asks),
+        CONTRACT(logins_that_fail_come_ever_more_slowly),
         CONTRACT(hosts_have_names_and_folders_too),
         CONTRACT(a_newer_schema_is_refused_and_told),
         CONTRACT(a_user_without_rights_uses_a_schema_made_for_it),
