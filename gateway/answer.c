@@ -282,6 +282,5 @@ void gateway_answer_headers(const struct gateway_answer *answer, const char *req
     out = stpcpy(stpcpy(out, "\r\nX-Request-Id: "), request_id);
     if (answer->by_key)
         out = stpcpy(out, "\r\nCache-Control: private, immutable, max-age=31536000");
-    /* A browser shows it as what it is, and as nothing else. */
-    stpcpy(out, "\r\nX-Content-Type-Options: nosniff\r\nVary: Accept\r\n");
+    stpcpy(out, "\r\n" HTTP_NO_SNIFF "Vary: Accept\r\n");
 }

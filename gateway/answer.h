@@ -8,6 +8,7 @@
 #include "gateway/gateway.h"
 #include "gateway/outgoing.h"
 #include "proto/render.h"
+#include "runtime/http.h"
 
 /* What is sent of a result. */
 struct gateway_variant {

@@ -238,7 +238,8 @@ void gateway_request_refuse(struct gateway_request *request,
     if (retry_s > 0)
         snprintf(retry, sizeof retry, "Retry-After: %" PRIu64 "\r\n", retry_s);
     snprintf(headers, sizeof headers,
-             "Content-Type: application/problem+json\r\nCache-Control: no-store\r\n"
+             "Content-Type: application/problem+json\r\n" HTTP_NO_SNIFF
+             "Cache-Control: no-store\r\n"
              "X-Request-Id: %s\r\nVary: Accept\r\n%s%s",
              request->id, retry, refusal->headers != NULL ? refusal->headers : "");
     account(request, &(struct account){.status = refusal->status,
@@ -255,8 +256,9 @@ void gateway_request_page(struct gateway_request *request, int http_status,
     char headers[256];
 
     snprintf(headers, sizeof headers,
-             "Content-Type: %s\r\nCache-Control: no-store\r\nX-Request-Id: %s\r\n", media,
-             request->id);
+             "Content-Type: %s\r\n" HTTP_NO_SNIFF
+             "Cache-Control: no-store\r\nX-Request-Id: %s\r\n",
+             media, request->id);
     account(request, &(struct account){.status = PROTO_STATUS_OK,
                                        .http_status = http_status,
                                        .bytes_out = size,

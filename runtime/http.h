@@ -80,6 +80,9 @@ struct http_limits {
 /* Defaults for a public service. */
 void http_limits_init(struct http_limits *limits);
 
+/* In each answer: a browser shows it as what it says it is, and as nothing else. */
+#define HTTP_NO_SNIFF "X-Content-Type-Options: nosniff\r\n"
+
 #define HTTP_TRUSTED_MAX        64 /* blocks */
 #define HTTP_TRUSTED_TEXT_BYTES 64
 /* 0, or -EINVAL with what is no address and no block, or one too many, in `wrong`. */

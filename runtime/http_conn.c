@@ -155,7 +155,7 @@ static void count_refusal(const struct http_connection *conn, enum proto_status 
 }
 
 struct refusal_text {
-    char headers[96 + HTTP_REFUSAL_HEADERS_BYTES], body[HTTP_REFUSAL_BYTES_MAX];
+    char headers[160 + HTTP_REFUSAL_HEADERS_BYTES], body[HTTP_REFUSAL_BYTES_MAX];
     size_t size; /* of the body */
 };
 
@@ -187,7 +187,8 @@ static void describe(struct http_connection *conn, const struct http_refusal *wh
     if (proto_status_http(why->status) == 503)
         snprintf(retry, sizeof retry, "Retry-After: %" PRIu64 "\r\n",
                  retry_after_s(server, why));
-    snprintf(out->headers, sizeof out->headers, "Content-Type: %s\r\n%s%s",
+    snprintf(out->headers, sizeof out->headers,
+             "Content-Type: %s\r\n" HTTP_NO_SNIFF "%s%s",
              asks ? "application/problem+json" : "text/plain", retry, own);
 }
 

@@ -243,3 +243,12 @@ def test_put_a_slash_and_a_half_closed_connection_are_answered(shared_mesh):
         status, headers, body = raw.answer()
         assert (status, headers["x-cache"]) == (200, "miss") and json.loads(body)["count"] > 0
         assert raw.closed()
+
+
+def test_no_answer_may_be_taken_for_something_else(shared_mesh):
+    picture = encoded(".png", width=64, height=64, seed=77)
+    answers = [shared_mesh.post("/v1/features", picture), shared_mesh.post("/v1/denoise", picture),
+               shared_mesh.post("/v1/features", b"<script>"), shared_mesh.get("/nothing"),
+               shared_mesh.get("/readyz"), shared_mesh.get("/v1/status")]
+    assert [a.status for a in answers] == [200, 200, 415, 404, 200, 200]
+    assert {a.headers.get("x-content-type-options") for a in answers} == {"nosniff"}

@@ -72,6 +72,7 @@ static void the_headers_tell_stages_only_of_what_was_computed(void **state)
                  "Server-Timing: recv;dur=0.090, queue;dur=0.001, decode;dur=1.234, "
                  "denoise;dur=20.000, sift;dur=123456.789\r\n"
                  "X-Request-Id: ffffffffffffffffffffffffffffffff\r\n"
+                 "X-Content-Type-Options: nosniff\r\n"
                  "Vary: Accept\r\n");
     answer.result = NULL;
     answer.by_key = true;
