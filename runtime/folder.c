@@ -12,6 +12,20 @@
 /* A file that is removed just when it is opened is made anew, so often. */
 #define TRIES_MAX 100
 
+int folder_make(const char *path)
+{
+    struct stat st;
+    bool made = mkdir(path, 0700) == 0;
+
+    if (!made && errno != EEXIST)
+        return -errno;
+    if (lstat(path, &st) < 0)
+        return -errno;
+    if (!S_ISDIR(st.st_mode) || st.st_uid != geteuid() || (st.st_mode & 077) != 0)
+        return -EPERM;
+    return made;
+}
+
 /* 1: the path names this open file; 0: another one, or none; or -errno. */
 static int is_named(int fd, const char *path)
 {

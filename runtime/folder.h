@@ -20,6 +20,11 @@
 #define FOLDER_LOOK_MS  2000
 #define FOLDER_TOUCH_MS 600000
 
+/* Makes the folder at `path` where it is missing. 0: it was there; 1: it was made;
+ * -EPERM: it is not ours alone (a folder, this user's, 0700), so that whoever can write
+ * there could speak for a service; or another -errno. */
+int folder_make(const char *path);
+
 struct folder_file {
     char *path;    /* malloc'd; NULL: not wanted */
     int fd;        /* -1: not held */

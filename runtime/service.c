@@ -15,7 +15,6 @@
 #include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/un.h>
 #include <sysexits.h>
 #include <unistd.h>
@@ -260,7 +259,15 @@ static void on_look(uv_timer_t *timer)
     const char *dir = service->mesh.runtime_dir;
     uint64_t now_us = service_now_us(service);
 
-    if (access(dir, F_OK) < 0 && errno == ENOENT && service_make_runtime_dir(dir) == 0)
+    int err = folder_make(dir);
+    if (err < 0) {
+        /* Nothing of ours is put where others can write. */
+        log_limited(LOG_ERROR, &service->look_limit, now_us,
+                    "runtime folder was removed, and is not ours now",
+                    "path=\"%s\" error=\"%s\"", dir, strerror(-err));
+        return;
+    }
+    if (err == 1)
         log_event(LOG_WARNING, "runtime folder was removed, made again", "path=\"%s\"",
                   dir);
     look_after_port_file(service);
@@ -296,25 +303,17 @@ int service_runtime_dir(char *out, size_t capacity)
     return n < (int)capacity ? 0 : -ENAMETOOLONG;
 }
 
-/* Ours alone, or nothing: whoever can write here can speak for a service. */
 int service_make_runtime_dir(const char *path)
 {
-    struct stat st;
+    int err = folder_make(path);
 
-    if (mkdir(path, 0700) < 0 && errno != EEXIST) {
-        log_event(LOG_ERROR, "cannot make runtime_dir", "path=\"%s\" error=\"%s\"", path,
-                  strerror(errno));
-        return -errno;
-    }
-    if (lstat(path, &st) < 0)
-        return -errno;
-    if (!S_ISDIR(st.st_mode) || st.st_uid != geteuid() || (st.st_mode & 077) != 0) {
+    if (err == -EPERM)
         log_event(LOG_ERROR, "runtime_dir is not a folder of mode 0700 of this user",
-                  "path=\"%s\" mode=%o uid=%u", path, st.st_mode & 07777u,
-                  (unsigned)st.st_uid);
-        return -EPERM;
-    }
-    return 0;
+                  "path=\"%s\" uid=%u", path, (unsigned)geteuid());
+    else if (err < 0)
+        log_event(LOG_ERROR, "cannot make runtime_dir", "path=\"%s\" error=\"%s\"", path,
+                  strerror(-err));
+    return err < 0 ? err : 0;
 }
 
 static int make_endpoints(struct service *service)

@@ -112,13 +112,14 @@ static void on_terminate(uv_signal_t *handle, int number)
     up_stop_begin(up, number == SIGTERM ? SIGTERM : SIGINT);
 }
 
-/* Our lock was removed: it is taken again, unless another mesh was quicker. */
+/* Our lock, or the folder, was removed: it is taken again, unless another mesh was
+ * quicker.
+ */
 static void look_after_lock(struct up *up)
 {
-    int err = folder_look(&up->lock);
+    int err = folder_make(up->runtime_dir);
 
-    /* The folder itself is gone. */
-    if (err == -ENOENT && service_make_runtime_dir(up->runtime_dir) == 0)
+    if (err >= 0)
         err = folder_look(&up->lock);
     if (err == 1)
         up_complain("%s was removed, taken again", up->lock.path);
@@ -126,6 +127,8 @@ static void look_after_lock(struct up *up)
         up_complain("%s was removed: %s", up->lock.path, strerror(-err));
     up->lock_err = err < 0 ? err : 0;
     up->lock_fd = up->lock.fd;
+    if (err == 0 && ++up->ticks % (FOLDER_TOUCH_MS / TICK_MS) == 0)
+        folder_touch(up->lock.path);
 }
 
 static void on_tick(uv_timer_t *timer)

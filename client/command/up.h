@@ -31,6 +31,7 @@ struct up {
     uv_timer_t stop_timer, tick;
     int notify_fd, lock_fd, lock_err;
     struct folder_file lock;
+    uint64_t ticks;
     char notify_name[COMMAND_NOTIFY_BYTES];
     struct up_child children[UP_SERVICES];
     const char *runtime_dir, *listen, *monitor_listen, *slots, *config, *log_level;

@@ -141,26 +141,21 @@ void up_child_start(struct up_child *child)
 
 /* ---- ready ---- */
 
-/* A port of 0 was given away by the kernel: a restart must get the same one. */
-static void fix_port(struct up *up, int index)
+/* A port of 0 was given away by the kernel: a restart must get the same one. `status`
+ * ends with it, "listening on http://HOST:PORT". */
+static void fix_port(struct up *up, int index, const char *status)
 {
-    char path[512], text[16] = "";
     const char **listen = index == UP_GATEWAY ? &up->listen : &up->monitor_listen;
     char *fixed = up->listen_fixed[index == UP_GATEWAY];
     const char *colon = *listen != NULL ? strrchr(*listen, ':') : NULL;
+    const char *given = strrchr(status, ':');
 
-    if (colon == NULL || strcmp(colon, ":0") != 0)
+    if (colon == NULL || strcmp(colon, ":0") != 0 || given == NULL ||
+        atoi(given + 1) <= 0)
         return;
-    snprintf(path, sizeof path, "%s/%s.port", up->runtime_dir, up_names[index]);
-    FILE *file = fopen(path, "re");
-    if (file == NULL)
-        return;
-    if (fgets(text, sizeof text, file) != NULL && atoi(text) > 0) {
-        snprintf(fixed, sizeof up->listen_fixed[0], "%.*s:%d", (int)(colon - *listen),
-                 *listen, atoi(text));
-        *listen = fixed;
-    }
-    fclose(file);
+    snprintf(fixed, sizeof up->listen_fixed[0], "%.*s:%d", (int)(colon - *listen),
+             *listen, atoi(given + 1));
+    *listen = fixed;
 }
 
 static void announce(struct up *up)
@@ -185,7 +180,7 @@ void up_child_ready(struct up *up, pid_t pid, const char *status)
         child->ready = child->was_ready = true;
         up_say("%-9s ready  pid %-7d %s", up_names[i], (int)pid, status);
         if (i == UP_GATEWAY || i == UP_MONITOR)
-            fix_port(up, i);
+            fix_port(up, i, status);
         announce(up);
     }
 }

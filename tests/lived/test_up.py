@@ -1,13 +1,17 @@
 """The mesh as one command, lived in: longer than any timer of its own."""
 
 import re
+import sys
 import time
 from pathlib import Path
 
 from tests.harness.lived import Client, growth, scrape, usage
-from tests.harness.mesh import SLOWNESS, until
+from tests.harness.mesh import ROOT, SLOWNESS, until
 from tests.harness.scenes import encoded
 from tests.harness.up import Up
+
+sys.path.insert(0, str(ROOT / "client/python"))
+import siftmesh  # noqa: E402
 
 PICTURES = 8
 CLIENTS = 3
@@ -17,11 +21,14 @@ DESCRIPTORS_GROWTH = 2
 
 
 def test_up_lives_with_the_same_processes_and_loses_nothing(tmp_path, lived_seconds):
-    """With keep-alive clients at a low rate and a scrape a second of both services."""
+    """With keep-alive clients at a low rate, a scrape a second of both services, and a
+    handle of the mesh itself that is used at both ends only."""
     pictures = [encoded(".jpg", width=320, height=240, seed=n) for n in range(PICTURES)]
     with Up(tmp_path) as up:
         up.wait_ready()
         pids, ports = up.pids, [up.port("gateway"), up.port("monitor")]
+        idle = siftmesh.Mesh(f"ipc://{up.runtime}/front.sock")
+        first = len(idle.features(pictures[0]).keypoints)
         ends = time.monotonic() + lived_seconds
         clients = [Client(ports[0], pictures, PAUSE_S, ends) for _ in range(CLIENTS)]
         # Almost as rare as the gateway keeps an idle connection.
@@ -39,6 +46,8 @@ def test_up_lives_with_the_same_processes_and_loses_nothing(tmp_path, lived_seco
             client.join(90 * SLOWNESS)
         assert [client.wrong for client in clients if client.wrong] == []
         assert all(client.answers > 1 for client in clients)
+        assert len(idle.features(pictures[0]).keypoints) == first > 0
+        idle.close()
         assert up.pids == pids, up.text()
         grown = {name: growth(s) for name, s in samples.items()}
         # A sanitizer keeps what was freed, to see it used.

@@ -348,6 +348,21 @@ def test_what_is_removed_from_under_it_is_made_again(tmp_path, what):
         assert answer.stdout == b"200"
 
 
+def test_nothing_is_put_into_a_folder_that_is_not_its_own(tmp_path):
+    with Up(tmp_path, *FAST) as up:
+        up.wait_ready()
+        before = names_in(up.runtime)
+        away = up.short / "away"
+        up.runtime.rename(away)
+        up.runtime.mkdir(mode=0o755)
+        until(lambda: up.text().count("is not ours now") == len(SERVICES), "they say so")
+        assert names_in(up.runtime) == []
+        up.runtime.rmdir()
+        until(lambda: names_in(up.runtime) == before, "all is there again")
+        assert up.runtime.stat().st_mode & 0o777 == 0o700
+        until(lambda: up.status()["services"]["extract"]["slots"] == 1, "it is found")
+
+
 # ---- its options ----
 
 @pytest.mark.parametrize("host", ["localhost", "", "[::1]"])
