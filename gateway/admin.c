@@ -1,25 +1,44 @@
 #include "gateway/admin.h"
 
+#include "proto/secret.h"
+
 #include <errno.h>
 #include <openssl/crypto.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #define STATUS_US 5000000u /* for the broker's answer to STATS */
 
 /* ---- the token ------------------------------------------------------------------ */
 
-static int check_token(const char *path, const char *token)
+/* NULL, or why no Authorization header can carry it. */
+static const char *token_wrong(const char *token, size_t size)
+{
+    if (size < GATEWAY_ADMIN_TOKEN_BYTES_MIN || size >= GATEWAY_ADMIN_TOKEN_BYTES_MAX)
+        return "it is too short or too long";
+    for (size_t i = 0; i < size; i++)
+        if (token[i] <= ' ' || token[i] > '~')
+            return "it has bytes other than visible ASCII";
+    return NULL;
+}
+
+static int check_token(const char *path, const char *token, const struct stat *file)
 {
     size_t size = strlen(token);
+    const char *wrong = token_wrong(token, size);
+    int err = wrong != NULL ? -EINVAL : -EPERM;
 
-    if (size >= GATEWAY_ADMIN_TOKEN_BYTES_MIN && size < GATEWAY_ADMIN_TOKEN_BYTES_MAX)
+    if (wrong == NULL)
+        wrong = proto_secret_wrong(file, geteuid());
+    if (wrong == NULL)
         return 0;
-    log_event(LOG_ERROR, "the admin token is too short or too long",
-              "file=\"%s\" bytes=%zu min=%d max=%d", path, size,
-              GATEWAY_ADMIN_TOKEN_BYTES_MIN, GATEWAY_ADMIN_TOKEN_BYTES_MAX - 1);
-    return -EINVAL;
+    log_event(LOG_ERROR, "the admin token is refused",
+              "file=\"%s\" error=\"%s\" mode=%03o bytes=%zu min=%d max=%d", path, wrong,
+              (unsigned)(file->st_mode & 0777), size, GATEWAY_ADMIN_TOKEN_BYTES_MIN,
+              GATEWAY_ADMIN_TOKEN_BYTES_MAX - 1);
+    return err;
 }
 
 int gateway_admin_read_token(struct gateway *gateway, const char *path)
@@ -30,6 +49,7 @@ int gateway_admin_read_token(struct gateway *gateway, const char *path)
     if (path[0] == '\0')
         return 0;
     service_hide_memory();
+    errno = 0;
     FILE *file = fopen(path, "re");
     if (file == NULL || fgets(token, GATEWAY_ADMIN_TOKEN_BYTES_MAX + 1, file) == NULL ||
         fstat(fileno(file), &status) < 0) {
@@ -41,12 +61,12 @@ int gateway_admin_read_token(struct gateway *gateway, const char *path)
         return -err;
     }
     fclose(file);
-    if ((status.st_mode & 077) != 0)
-        log_event(LOG_WARNING, "others can read the admin token",
-                  "file=\"%s\" mode=%03o wanted=600", path,
-                  (unsigned)(status.st_mode & 0777));
-    token[strcspn(token, "\r\n")] = '\0';
-    return check_token(path, token);
+    size_t size = strcspn(token, "\r\n");
+    while (size > 0 && (token[size - 1] == ' ' || token[size - 1] == '\t'))
+        size--;
+    /* shows_token() compares the whole of it. */
+    memset(token + size, 0, sizeof gateway->admin_token - size);
+    return check_token(path, token, &status);
 }
 
 /* RFC 6750: "Bearer TOKEN". Compared in a time that tells nothing of the token. */

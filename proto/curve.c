@@ -1,5 +1,7 @@
 #include "proto/curve.h"
 
+#include "proto/secret.h"
+
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -46,8 +48,11 @@ static int read_all(struct source *source, int fd, size_t size)
     return n < 0 ? wrong(source, -errno, strerror(errno)) : 0;
 }
 
-static int source_open(struct source *source, bool secret)
+enum guard { SECRET, TRUSTED };
+
+static int source_open(struct source *source, enum guard guard)
 {
+    const char *unsafe = NULL;
     struct stat st;
     int fd = open(source->path, O_RDONLY | O_NONBLOCK | O_CLOEXEC), err = 0;
 
@@ -57,8 +62,15 @@ static int source_open(struct source *source, bool secret)
         err = wrong(source, -errno, strerror(errno));
     else if (!S_ISREG(st.st_mode))
         err = wrong(source, -EINVAL, "is no file");
-    else if (secret && (st.st_mode & 077) != 0)
-        err = wrong(source, -EPERM, "others may read this secret; chmod 600");
+    else
+        unsafe = guard == SECRET ? proto_secret_wrong(&st, geteuid())
+                                 : proto_trusted_wrong(&st, geteuid());
+    if (err < 0) {
+        close(fd);
+        return err;
+    }
+    if (unsafe != NULL)
+        err = wrong(source, -EPERM, unsafe);
     else if (st.st_size > PROTO_CURVE_FILE_BYTES_MAX)
         err = wrong(source, -EFBIG, "is larger than a list of keys may be, 1 MiB");
     else
@@ -157,15 +169,18 @@ static int read_keys(struct source *source, size_t max, struct proto_curve_keys 
     return 0;
 }
 
-static int load_keys(const char *file, size_t max, struct proto_curve_keys *out,
-                     char *error, size_t error_bytes)
+static int load_keys(const char *file, size_t max, enum guard guard,
+                     struct proto_curve_keys *out, char *error, size_t error_bytes)
 {
     struct source source = {.path = file, .error = error, .error_bytes = error_bytes};
     struct proto_curve_keys keys = {0};
-    int err = source_open(&source, false);
+    int err = source_open(&source, guard);
 
-    if (err == 0)
+    if (err == 0) {
+        size_t size = strlen(source.text);
+        keys.whole = size > 0 && source.text[size - 1] == '\n';
         err = read_keys(&source, max, &keys);
+    }
     source_close(&source);
     if (err < 0) {
         proto_curve_keys_free(&keys);
@@ -179,14 +194,14 @@ static int load_keys(const char *file, size_t max, struct proto_curve_keys *out,
 int proto_curve_keys_load(const char *file, struct proto_curve_keys *out, char *error,
                           size_t error_bytes)
 {
-    return load_keys(file, PROTO_CURVE_KEYS_MAX, out, error, error_bytes);
+    return load_keys(file, PROTO_CURVE_KEYS_MAX, TRUSTED, out, error, error_bytes);
 }
 
 static int load_server(const char *file, struct proto_curve_key *out, char *error,
                        size_t error_bytes)
 {
     struct proto_curve_keys keys = {0};
-    int err = load_keys(file, 1, &keys, error, error_bytes);
+    int err = load_keys(file, 1, TRUSTED, &keys, error, error_bytes);
 
     if (err == 0 && keys.count == 0) {
         snprintf(error, error_bytes, "%s: holds no public key", file);
@@ -203,7 +218,7 @@ int proto_curve_load(const char *key_file, const char *server_file,
 {
     struct source source = {.path = key_file, .error = error, .error_bytes = error_bytes};
     struct proto_curve curve = {0};
-    int err = source_open(&source, true);
+    int err = source_open(&source, SECRET);
 
     if (err == 0)
         err = read_pair(&source, &curve);

@@ -4,8 +4,8 @@
  * A key is 40 characters of Z85 (ZeroMQ RFC 32). `siftmesh keygen NAME` writes
  *
  *   NAME.key   two lines, "public KEY" and "secret KEY"; mode 0600, and refused when
- *              group or others may read it
- *   NAME.pub   one line, "KEY NAME"
+ *              others may read it (secret.h)
+ *   NAME.pub   one line, "KEY NAME"; it and a list are refused when others may write it
  *
  * A list of those who may connect holds a key a line, and after a space whatever helps to
  * know whose it is, so .pub files put together are one. In all three, empty lines and
@@ -36,12 +36,13 @@ struct proto_curve {
 struct proto_curve_keys {
     struct proto_curve_key *all;
     size_t count;
+    bool whole; /* the file's last line has its end; not so while it is being written */
 };
 
 /*
  * Fill `out` from NAME.key and, unless `server_file` is NULL or "", the broker's
  * NAME.pub. 0; or with a sentence in `error`: -EINVAL (not such a file), -EPERM (others
- * may read it), -EFBIG, -ENOMEM, or the -errno of open(2).
+ * may read or write it), -EFBIG, -ENOMEM, or the -errno of open(2).
  */
 int proto_curve_load(const char *key_file, const char *server_file,
                      struct proto_curve *out, char *error, size_t error_bytes);

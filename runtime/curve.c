@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <zmq.h>
 
 #define ZAP_ADDRESS "inproc://zeromq.zap.01"
@@ -17,6 +18,8 @@
 #define FRAME_BYTES 256 /* longest that we look at; longer ones are cut */
 #define BATCH       16  /* handshakes for each turn of the loop */
 #define KEY_BYTES   32
+/* A list that is rewritten in place counts when nothing was written for this long. */
+#define SETTLED_US  1000000
 #define ERROR_BYTES 512
 
 struct frame {
@@ -30,6 +33,8 @@ struct curve {
     struct watch watch;
     char *allowed_file;
     struct stat seen; /* the list as it was when it was read; zero: not there */
+    uint64_t seen_us; /* when it was seen so first */
+    bool unsettled;   /* it may be half of what is being written: not in force */
     struct proto_curve_keys allowed;
     struct log_limit quiet;
 };
@@ -64,26 +69,67 @@ static bool same_file(const struct stat *a, const struct stat *b)
            a->st_mtim.tv_nsec == b->st_mtim.tv_nsec;
 }
 
+/* Whether the file can be taken for what its writer wants. One that was renamed to its
+ * place is; one that is written in place may be empty, cut or half for a while. */
+static bool is_settled(const struct curve *curve, const struct stat *now, bool renamed)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_REALTIME, &t);
+    int64_t age_us = (t.tv_sec - now->st_mtim.tv_sec) * 1000000 +
+                     (t.tv_nsec - now->st_mtim.tv_nsec) / 1000;
+    return renamed || age_us >= SETTLED_US ||
+           uv_hrtime() / 1000 - curve->seen_us >= SETTLED_US;
+}
+
+static void put_off(struct curve *curve, bool whole)
+{
+    if (curve->unsettled)
+        return;
+    curve->unsettled = true;
+    log_event(LOG_WARNING, "the list of allowed keys is not whole yet: the old one holds",
+              "file=\"%s\" error=\"%s\" keys_in_force=%zu", curve->allowed_file,
+              whole ? "it is written in place; rename a new one to it instead"
+                    : "its last line has no end",
+              curve->allowed.count);
+}
+
 /* Reads the list: first, and when it has changed. 0 or -errno; a failure is told once. */
 static int read_list(struct curve *curve)
 {
     char error[ERROR_BYTES] = "";
+    struct proto_curve_keys fresh = {0};
     struct stat now = {0};
+    bool first = curve->zap == NULL;
 
     if (stat(curve->allowed_file, &now) < 0)
         now = (struct stat){0}; /* loading it, below, says why */
-    if (same_file(&curve->seen, &now) && curve->zap != NULL)
+    bool same = same_file(&curve->seen, &now), renamed = curve->seen.st_ino != now.st_ino;
+    if (same && !first && !curve->unsettled)
         return 0;
+    if (!same) {
+        curve->seen_us = uv_hrtime() / 1000;
+        curve->unsettled = false;
+    }
     curve->seen = now;
-    int err =
-        proto_curve_keys_load(curve->allowed_file, &curve->allowed, error, sizeof error);
-    if (err < 0)
+    int err = proto_curve_keys_load(curve->allowed_file, &fresh, error, sizeof error);
+    if (err < 0) {
+        curve->unsettled = false;
         log_event(LOG_ERROR, "the list of allowed keys was not read",
                   "error=\"%s\" keys_in_force=%zu", error, curve->allowed.count);
-    else
-        log_event(LOG_NOTICE, "allowed keys", "file=\"%s\" keys=%zu", curve->allowed_file,
-                  curve->allowed.count);
-    return err;
+        return err;
+    }
+    if (!first && (!fresh.whole || !is_settled(curve, &now, renamed))) {
+        put_off(curve, fresh.whole);
+        proto_curve_keys_free(&fresh);
+        return 0;
+    }
+    proto_curve_keys_free(&curve->allowed);
+    curve->allowed = fresh;
+    curve->unsettled = false;
+    log_event(LOG_NOTICE, "allowed keys", "file=\"%s\" keys=%zu", curve->allowed_file,
+              curve->allowed.count);
+    return 0;
 }
 
 /* ---- the gate ---- */

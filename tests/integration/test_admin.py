@@ -85,6 +85,31 @@ def test_a_token_that_is_too_short_stops_the_gateway(mesh, tmp_path):
     assert '"min":16' in process.text() and "secret" not in process.text()
 
 
+@pytest.mark.parametrize("mode, text, why", [
+    (0o644, TOKEN + "\n", "others may read this secret"),
+    (0o600, TOKEN + " and more\n", "visible ASCII"),
+    (0o600, "\ufeff" + TOKEN + "\n", "visible ASCII")])
+def test_a_token_file_that_cannot_work_or_be_secret_stops_the_gateway(mesh, tmp_path, mode,
+                                                                      text, why):
+    token = tmp_path / "token"
+    token.write_text(text)
+    token.chmod(mode)
+    mesh.start(services=["broker"], gateway={"admin_token_file": token})
+    process = mesh.start_one("gateway")
+    assert process.wait() != 0
+    process.killed = True  # meant to fail
+    until(lambda: "ready" in mesh.processes["broker"].text(), "the broker may be stopped")
+    assert why in process.text() and TOKEN not in process.text()
+
+
+def test_a_token_file_of_another_system_is_understood(mesh, tmp_path):
+    token = tmp_path / "token"
+    token.write_bytes(TOKEN.encode() + b" \t\r\n")
+    token.chmod(0o600)
+    mesh.start(services=["broker", "cacher", "gateway"], gateway={"admin_token_file": token})
+    assert mesh.request("DELETE", "/v1/features/" + "0" * 64, headers=BEARER).status == 200
+
+
 def test_delete_forgets_the_result_everywhere(admin_mesh):
     first = admin_mesh.post("/v1/features", picture(2))
     path = "/v1/features/" + key_of(first)

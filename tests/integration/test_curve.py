@@ -7,6 +7,7 @@ import socket
 import stat
 import subprocess
 import sys
+import time
 
 import pytest
 import zmq
@@ -196,6 +197,36 @@ def test_a_broken_list_leaves_the_old_one_in_force(mesh, keys):
     keys.allow("stranger")
     assert mesh.command("status", check=False).returncode == 69
     mesh.command("status", "--curve-key", keys.stranger_key)
+
+
+def test_a_list_that_is_being_rewritten_leaves_the_old_one_in_force(mesh, keys):
+    mesh.start(services=["broker"], broker=keys.broker_options)
+    stranger = keys.stranger_key.with_suffix(".pub").read_text()
+    log = mesh.processes["broker"].text
+    mesh.command("status")
+    for part in ("", stranger[:60], stranger[:-1]):  # emptied; cut; but for its last line's end
+        keys.allowed.write_text(part)
+        mesh.command("status")
+    assert "its last line has no end" in log()
+    # Lines that are whole, but are they all? The clock of the writer's host tells nothing.
+    keys.allowed.write_text(stranger)
+    later = time.time() + 3600
+    os.utime(keys.allowed, (later, later))
+    mesh.command("status")
+    assert "rename a new one to it instead" in log()
+    until(lambda: mesh.command("status", check=False).returncode == 69, "the new one holds")
+    mesh.command("status", "--curve-key", keys.stranger_key)
+
+
+def test_a_list_that_others_may_write_is_refused(mesh, keys):
+    mesh.start(services=["broker"], broker=keys.broker_options)
+    mesh.command("status")
+    keys.allow("stranger")
+    keys.allowed.chmod(0o666)
+    mesh.command("status")  # the old one holds
+    assert "allowed: others may write to it" in mesh.processes["broker"].text()
+    assert mesh.command("status", "--curve-key", keys.stranger_key,
+                        check=False).returncode == 69
 
 
 def test_a_client_without_the_right_keys_is_told(mesh, keys, tmp_path):
