@@ -13,7 +13,7 @@ import subprocess
 
 import pytest
 
-from tests.harness.mesh import until
+from tests.harness.mesh import free_port, until
 from tests.harness.proxy import Proxy, find
 from tests.harness.raw import Raw, chunked, post
 from tests.harness.scenes import encoded
@@ -304,6 +304,50 @@ def test_the_gateway_knows_the_clients_address(behind):
         lines = [json.loads(line) for line in mesh.processes["gateway"].text().splitlines()]
         return {line["id"]: line["peer"] for line in lines if line.get("id") in mine}
     until(lambda: logged() == mine, "each request has its client's address")
+
+
+TUNNEL = """global
+    maxconn 100
+defaults
+    mode tcp
+    timeout connect 5s
+    timeout client 60s
+    timeout server 60s
+frontend in
+    bind 127.0.0.1:{port}
+    default_backend out
+backend out
+    server gateway 127.0.0.1:{gateway} {word}
+"""
+
+
+@pytest.mark.parametrize("word", ["send-proxy", "send-proxy-v2"])
+def test_a_tunnel_tells_the_clients_address_by_the_proxy_protocol(mesh, tmp_path, word):
+    if not find("haproxy"):
+        pytest.skip("haproxy is not installed")
+    mesh.start(gateway={"access_log": "all", "trusted_proxies": "127.0.0.1"})
+    port, config = free_port(), tmp_path / "tunnel.cfg"
+    config.write_text(TUNNEL.format(port=port, gateway=mesh.port(), word=word))
+    tunnel = subprocess.Popen([find("haproxy"), "-db", "-f", str(config)],
+                              stdin=subprocess.DEVNULL)
+
+    def connected():
+        try:
+            return Raw(port, source="127.0.0.7")
+        except OSError:
+            return None
+    try:
+        with until(connected, "haproxy listens") as raw:
+            for number in range(2):
+                id = f"{'a' * 8}{number:024x}"
+                assert raw.send(get(id, "/version")).answer()[0] == 200
+                until(lambda: f'"id":"{id}"' in mesh.processes["gateway"].text(), "it is logged")
+    finally:
+        tunnel.terminate()
+        tunnel.wait(20)
+    lines = [json.loads(line) for line in mesh.processes["gateway"].text().splitlines()]
+    peers = [line["peer"] for line in lines if line.get("id", "").startswith("a" * 8)]
+    assert peers == ["127.0.0.7"] * 2
 
 
 def test_http_2_clients_are_served(behind):
