@@ -307,7 +307,7 @@ static void drain(struct service *service, bool hurry)
         service_stop(service, 0); /* stop() closes what is open, without waiting */
 }
 
-static void one_closed(struct cacher *cacher)
+void cacher_one_closed(struct cacher *cacher)
 {
     if (--cacher->open > 0)
         return;
@@ -319,12 +319,12 @@ static void one_closed(struct cacher *cacher)
 
 static void on_timer_closed(uv_handle_t *handle)
 {
-    one_closed(handle->data);
+    cacher_one_closed(handle->data);
 }
 
 static void on_tiers_closed(void *arg)
 {
-    one_closed(arg);
+    cacher_one_closed(arg);
 }
 
 static void stop(struct service *service)

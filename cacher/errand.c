@@ -307,7 +307,8 @@ void cacher_errand_warm(struct cacher *cacher, struct cacher_job *job)
     if (err == 0)
         cacher_answer_start(cacher, &errand->ticket);
     else if (err == -ENOENT)
-        end(errand, PROTO_STATUS_NOT_FOUND, "this cacher has no durable store", NULL);
+        end(errand, PROTO_STATUS_NOT_FOUND,
+            "this cacher has neither a durable store nor Redis", NULL);
     else
         end(errand, PROTO_STATUS_INTERNAL, "the durable store does not answer", NULL);
 }

@@ -6,7 +6,7 @@
  *   method.c   JOB in: get, peek, put, drop; what is not here is looked for behind
  *   answer.c   DONE, FAIL, START, READY out
  *   errand.c   jobs that take their time: the methods purge, warm and plan
- *   warm.c     from the store into memory and Redis
+ *   warm.c     from the store into memory, from memory into Redis
  *   stats.c    counters, and the tiers for people
  */
 #ifndef CACHER_STATE_H
@@ -59,6 +59,8 @@ uint64_t cacher_wall_s(void); /* Unix time */
 
 /* ---- cacher.c ---- */
 
+/* One of cacher->open is closed; frees the cacher with the last one. */
+void cacher_one_closed(struct cacher *cacher);
 /* The end of leases and waits that are due; runs while there are leases. */
 void cacher_on_tick(uv_timer_t *timer);
 
@@ -133,13 +135,13 @@ const char *cacher_errand_filter(const struct proto_purge *purge,
 
 struct cacher_warmed {
     uint64_t results, bytes; /* into memory */
-    uint64_t redis;          /* of them, into Redis too */
+    uint64_t redis;          /* from memory into Redis */
     uint64_t ms;
     const char *why; /* it ended: "all", "full", "time", "down" */
 };
 
-/* Load from the store for at most `ms`, then `warmed`, later. 0; -ENOENT: there is no
- * store that can; -EHOSTDOWN, -EBUSY: not now; -ENOMEM. */
+/* Load from the store, and from memory to Redis, for at most `ms`, then `warmed`, later.
+ * 0; -ENOENT: there is neither store nor Redis; -EHOSTDOWN, -EBUSY: not now; -ENOMEM. */
 int cacher_warm(struct cacher *cacher, uint64_t ms,
                 void (*warmed)(const struct cacher_warmed *warmed, void *arg), void *arg);
 

@@ -37,7 +37,8 @@ static const char usage[] =
     "  get    a result as it is kept: a feature blob or a PNG\n"
     "  purge  forget results in every tier and every gateway; never another\n"
     "         application's keys. --dry-run counts and removes nothing\n"
-    "  warm   load the most recently used results of the store into memory and Redis\n"
+    "  warm   load the most recently used results of the store into memory, and memory "
+    "into Redis\n"
     "  plan   how much memory the traffic of now needs, and what more or less would "
     "give\n\n" COMMAND_MESH_HELP;
 
@@ -270,10 +271,10 @@ static int run_warm(struct cache_command *command, struct siftmesh *mesh)
     if (command->json)
         json_dumpf(answer, stdout, JSON_ENSURE_ASCII);
     else
-        printf(
-            "%.0f results, %.1f MiB loaded in %.1f s, %.0f of them into Redis too (%s)",
-            number(answer, "results"), number(answer, "bytes") / 1048576,
-            number(answer, "ms") / 1000, number(answer, "redis"), text(answer, "ended"));
+        printf("%.0f results, %.1f MiB loaded, %.0f written to Redis, in %.1f s (%s)",
+               number(answer, "results"), number(answer, "bytes") / 1048576,
+               number(answer, "redis"), number(answer, "ms") / 1000,
+               text(answer, "ended"));
     putchar('\n');
     json_decref(answer);
     return EX_OK;

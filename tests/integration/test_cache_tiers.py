@@ -411,6 +411,18 @@ def test_a_warm_up_before_readiness_leaves_nothing_to_look_for(mesh, redis, tmp_
         assert json.loads(payload)["ended"] == "all"
 
 
+@pytest.mark.parametrize("durable", [False, True])
+def test_a_warm_up_fills_an_emptied_redis_from_memory_too(mesh, redis, tmp_path, durable):
+    store = {"store": f"sqlite://{tmp_path}/results.db"} if durable else {}
+    mesh.start(gateway=COLD, cacher={"redis": redis.url, **store})
+    for seed in range(426, 430):
+        post(mesh, seed)
+    until(lambda: len(keys(redis)) == 4, "Redis has all")
+    redis.command("flushall")
+    out = mesh.command("cache", "warm").stdout.decode()
+    until(lambda: len(keys(redis)) == 4, f"and again: {out}")
+
+
 def test_a_purge_empties_every_tier(mesh, redis, store):
     mesh.start(gateway=COLD, cacher={"redis": redis.url, "store": store})
     tag = {"X-Cache-Tag": "album-7"}
