@@ -275,7 +275,7 @@ static void an_answer_s_time_ends_whatever_is_read(void **state)
 {
     (void)state;
     struct rig rig;
-    char sink[1000];
+    char sink[10];
 
     rig_init(&rig);
     rig_use_big_answer(&rig);
@@ -295,6 +295,14 @@ static void an_answer_s_time_ends_whatever_is_read(void **state)
 }
 
 /* ---- giving way ----------------------------------------------------------------- */
+
+/* Pretend that all states begin now: no clock of this machine decides. */
+static void begin_anew(struct rig *rig)
+{
+    for (struct http_connection *conn = rig->server->connections; conn != NULL;
+         conn = conn->next)
+        http_conn_enter(conn, conn->state);
+}
 
 /* Pretend that the bytes so far took a second. */
 static void let_a_second_pass(struct rig *rig)
@@ -325,8 +333,8 @@ static void the_slowest_body_gives_way_to_others(void **state)
         rig_send(&rig, fd[i], bytes, sent[i]);
         rig_until(&rig, rig.body_size == sent[i]);
     }
-    /* Too early to tell. */
-    assert_false(http_end_slowest_body(rig.server, NULL));
+    begin_anew(&rig);
+    assert_false(http_end_slowest_body(rig.server, NULL)); /* too early to tell */
     let_a_second_pass(&rig);
     /* The newest connection is the first of the list. */
     const struct http_connection *slower = rig.server->connections->next;
@@ -363,9 +371,10 @@ static void the_slowest_reader_gives_way_to_others(void **state)
         rig_say(&rig, fd[i], GET_A);
         rig_until(&rig, rig.completes == i + 1);
     }
+    assert_int_equal(rig.released, 0);
+    begin_anew(&rig);
     assert_false(http_end_slowest_answer(rig.server, NULL));
     let_a_second_pass(&rig);
-    rig_until(&rig, rig.released == 0);
     /* One second more, in which the first reads nothing. */
     let_a_second_pass(&rig);
     assert_true(http_end_slowest_answer(rig.server, NULL));
