@@ -133,5 +133,8 @@ void broker_hex(const uint8_t *bytes, size_t size, char *out);
 
 /* stats.c: a new JSON object, NULL without memory. Brings the metrics up to date. */
 json_t *broker_stats(struct broker *broker);
+/* Whether a worker has the slot, or may have it; else a sentence with those there are. */
+bool broker_stats_has_slot(const struct broker *broker, uint64_t slot, char *why,
+                           size_t why_bytes);
 
 #endif

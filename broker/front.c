@@ -256,9 +256,12 @@ static void on_drain(struct broker *broker, struct broker_peer *peer,
                      struct mesh_msg *msg, void *body)
 {
     const struct proto_drain *drain = body;
+    char why[sizeof((struct proto_outcome *)0)->detail];
     (void)peer;
 
-    if (broker_core_drain_slot(broker->core, drain->slot) < 0)
+    if (!broker_stats_has_slot(broker, drain->slot, why, sizeof why))
+        broker_refuse(broker, broker->front, msg, PROTO_STATUS_NOT_FOUND, why);
+    else if (broker_core_drain_slot(broker->core, drain->slot) < 0)
         broker_refuse(broker, broker->front, msg, PROTO_STATUS_NOT_FOUND,
                       "no worker has this slot");
     else

@@ -5,6 +5,7 @@
 #include "broker/broker.h"
 #include "runtime/descriptors.h"
 
+#include <inttypes.h>
 #include <string.h>
 
 static json_t *integer(uint64_t value)
@@ -110,6 +111,67 @@ static json_t *client(const struct broker *broker, const struct broker_peer *pee
     json_object_set_new(object, "bytes", integer(v.bytes));
     add_stats(object, peer);
     return object;
+}
+
+/* Numbers that follow each other as "1 to 3". */
+static void add_slot(FILE *out, uint64_t slot, uint64_t *first, uint64_t *last)
+{
+    if (*last != 0 && slot == *last + 1) {
+        *last = slot;
+        return;
+    }
+    if (*last > *first)
+        fprintf(out, " to %" PRIu64, *last);
+    if (slot != 0)
+        fprintf(out, "%s%" PRIu64, *last != 0 ? ", " : "", slot);
+    *first = *last = slot;
+}
+
+/* The slots that a worker has told of in its statistics, a new reference; NULL: of none.
+ */
+static json_t *slot_list(const struct broker_peer *peer)
+{
+    json_t *object = json_object();
+
+    add_stats(object, peer);
+    json_t *list = json_object_get(json_object_get(object, "stats"), "slot_list");
+    json_incref(list);
+    json_decref(object);
+    return list;
+}
+
+bool broker_stats_has_slot(const struct broker *broker, uint64_t slot, char *why,
+                           size_t why_bytes)
+{
+    struct broker_core_worker_view v;
+    uint64_t first = 0, last = 0;
+    bool has = false;
+    FILE *out = fmemopen(why, why_bytes, "w");
+
+    if (out == NULL)
+        return true;
+    fputs("no worker has this slot; there are: ", out);
+    for (uint32_t i = 0; i < broker->workers.max && !has; i++) {
+        const struct broker_peer *peer = &broker->workers.all[i];
+        if (!peer->used || !broker_core_worker(broker->core, peer->index, &v) ||
+            v.number == BROKER_CORE_NONE)
+            continue;
+        uint64_t base = (uint64_t)v.number * BROKER_CORE_SLOTS_PER;
+        json_t *list = slot_list(peer), *one;
+        size_t n;
+        json_array_foreach (list, n, one) {
+            json_t *number = json_object_get(one, "slot");
+            has = has || base + (uint64_t)json_integer_value(number) == slot;
+            add_slot(out, base + (uint64_t)json_integer_value(number), &first, &last);
+        }
+        /* One that has not told yet may have it. */
+        has = has || (list == NULL && slot / BROKER_CORE_SLOTS_PER == v.number);
+        json_decref(list);
+    }
+    add_slot(out, 0, &first, &last);
+    fclose(out);
+    why[why_bytes - 1] = '\0';
+    return has;
 }
 
 static json_t *peers(const struct broker *broker, const struct broker_peers *all,

@@ -75,15 +75,24 @@ static json_t *decisions_json(const struct monitor_ring *ring)
     return all;
 }
 
+/* `wanted` is the monitor's own wish. What holds is the broker's to say, who hears an
+ * operator, too; its word is as old as its statistics. */
 static json_t *slots_json(const struct monitor *monitor)
 {
     const struct monitor_policy *policy = &monitor->policy;
+    json_t *services = json_object_get(monitor->stats, "services");
+    json_t *ours = json_object_get(services, monitor->options->service);
+    json_t *target = json_object_get(ours, "target");
+    const char *reason = json_string_value(json_object_get(ours, "reason"));
+    uint64_t wanted = monitor_policy_slots(policy, &monitor->load);
 
-    return json_pack("{s:s, s:b, s:I, s:I, s:s}", "service", monitor->options->service,
-                     "known", monitor->load.known, "wanted",
-                     (json_int_t)monitor_policy_slots(policy, &monitor->load), "default",
-                     (json_int_t)monitor->load.slots_default, "reason",
-                     policy->target != 0 ? policy->target_reason : "");
+    if (reason == NULL)
+        reason = policy->target != 0 ? policy->target_reason : "";
+    return json_pack(
+        "{s:s, s:b, s:I, s:I, s:I, s:s}", "service", monitor->options->service, "known",
+        monitor->load.known, "wanted", (json_int_t)wanted, "target",
+        target != NULL ? json_integer_value(target) : (json_int_t)wanted, "default",
+        (json_int_t)monitor->load.slots_default, "reason", reason);
 }
 
 static json_t *broker_json(const struct monitor *monitor)

@@ -1,4 +1,7 @@
 #include "runtime/options.h"
+#include "proto/text.h"
+#include "runtime/http_listen.h"
+#include "runtime/options_form.h"
 #include "runtime/options_number.h"
 
 #include <assert.h>
@@ -9,6 +12,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* A line of the file: a string value, its name and a comment of the length that
  * options_show() writes. */
@@ -16,6 +20,7 @@
 /* A value repeated in a complaint is cut here. */
 #define QUOTE_BYTES_MAX 48
 #define ENV_NAME_BYTES  128
+#define FORM_BYTES_MAX  128
 
 #define SECTIONS_MAX (sizeof((struct option_origins *)0)->of / sizeof(uint8_t[128]))
 #define SPECS_MAX    (sizeof((struct option_origins *)0)->of[0])
@@ -76,6 +81,7 @@ complain(struct load *load, const struct place *place, const char *format, ...)
     va_end(args);
     fclose(out);
     load->error[load->error_bytes - 1] = '\0';
+    proto_text_clean(load->error); /* names and paths as somebody wrote them */
 }
 
 /* `text` in quotes, cut, with nothing in it that could steer a terminal. */
@@ -92,6 +98,17 @@ static void quote(const char *text, char out[QUOTE_BYTES_MAX + 8])
         out[used++] = isprint((unsigned char)text[i]) ? text[i] : '?';
     }
     memcpy(out + used, "\"", 2);
+}
+
+/* Of a URL that may hold a password only what is before it. */
+static void quote_form(const char *text, char out[QUOTE_BYTES_MAX + 8])
+{
+    char shown[QUOTE_BYTES_MAX];
+    const char *scheme = strstr(text, "://");
+
+    snprintf(shown, sizeof shown, "%.*s...",
+             scheme != NULL ? (int)(scheme + 3 - text) : (int)strcspn(text, "@"), text);
+    quote(strchr(text, '@') != NULL ? shown : text, out);
 }
 
 static bool is_negative_number(const char *text)
@@ -121,11 +138,17 @@ static void set_int(struct load *load, const struct place *place,
              options_number_range(spec).text);
 }
 
-static void set_str(struct load *load, const struct place *place, const char *text,
-                    char *out)
+static void set_str(struct load *load, const struct place *place,
+                    const struct option_spec *spec, const char *text, char *out)
 {
+    char quoted[QUOTE_BYTES_MAX + 8], form[FORM_BYTES_MAX];
     size_t bytes = strlen(text);
-    if (bytes >= OPTION_STR_BYTES)
+
+    if (spec->form != NULL && !options_form_fits(spec->form, text)) {
+        quote_form(text, quoted);
+        complain(load, place, "is %s, must be %s", quoted,
+                 options_form_text(spec->form, form, sizeof form));
+    } else if (bytes >= OPTION_STR_BYTES)
         complain(load, place, "is %zu bytes long, may be %d", bytes,
                  OPTION_STR_BYTES - 1);
     else
@@ -157,10 +180,11 @@ static void set(struct load *load, struct option option, const struct place *pla
     if (spec->type == OPTION_INT)
         set_int(load, place, spec, text, value);
     else if (spec->type == OPTION_STR)
-        set_str(load, place, text, value);
+        set_str(load, place, spec, text, value);
     else
         set_flag(load, place, text, value);
     load->origins->of[option.section][option.index] = (uint8_t)origin;
+    load->origins->line[option.section][option.index] = (uint16_t)place->line;
 }
 
 /* Calls `visit` for every option of every section, in order. */
@@ -194,6 +218,29 @@ static void set_default(struct load *load, struct option option)
 
 /* ---- file ---- */
 
+/* All there are: a file serves every service, and each reads its own. */
+static const char *const known_sections[] = {"mesh",      "broker", "gateway",
+                                             "extractor", "cacher", "monitor"};
+
+/* A line that begins a section. inih would pass its entries on, or pass an empty one by.
+ */
+static void check_section(struct load *load, const struct place *place, const char *text)
+{
+    const char *name = text + strspn(text, " \t") + 1, *end = strchr(name, ']');
+    char shown[QUOTE_BYTES_MAX];
+
+    if (name[-1] != '[' || end == NULL)
+        return;
+    snprintf(shown, sizeof shown, "%.*s", (int)(end - name), name);
+    for (size_t i = 0; i < sizeof known_sections / sizeof known_sections[0]; i++)
+        if (strcmp(shown, known_sections[i]) == 0)
+            return;
+    complain(load, place,
+             "[%s] is no section, must be [mesh], [broker], [gateway], [extractor], "
+             "[cacher] or [monitor]",
+             shown);
+}
+
 /* One line a call, like fgets, but it refuses what inih would misread: a longer line
  * comes back in pieces, and a NUL hides the rest of its line. */
 static char *read_line(char *text, int size, void *arg)
@@ -215,7 +262,8 @@ static char *read_line(char *text, int size, void *arg)
             break;
     }
     text[used] = '\0';
-    return used > 0 ? text : NULL;
+    check_section(load, &place, text);
+    return used > 0 && !load->failed ? text : NULL;
 }
 
 static bool find_named(const struct load *load, const char *section, const char *name,
@@ -414,5 +462,40 @@ int options_load(const struct option_section *sections, size_t count, const char
         each_option(&load, set_from_environment);
     if (!load.failed && read_flags(&load, argc, argv, first_left) < 0)
         complain(&load, &(struct place){0}, "out of memory");
+    return load.failed ? -EINVAL : 0;
+}
+
+static void check_option(struct load *load, struct option option)
+{
+    const struct option_spec *spec = spec_of(load, option);
+    unsigned line = load->origins->line[option.section][option.index];
+    const struct place place = {line > 0 ? load->file : NULL, line, spec->name};
+    const char *text = value_of(load, option), *why = NULL;
+    char quoted[QUOTE_BYTES_MAX + 8];
+    struct http_listen ignored;
+
+    if (spec->form == NULL || text[0] == '\0')
+        return;
+    if (options_form_is_address(spec->form))
+        why = http_listen_parse(text, &ignored);
+    if (options_form_is_file(spec->form) && access(text, F_OK) < 0 && errno == ENOENT)
+        why = "there is no such file";
+    quote(text, quoted);
+    if (why != NULL)
+        complain(load, &place, "is %s: %s", quoted, why);
+}
+
+int options_check(const struct option_section *sections, size_t count, const char *file,
+                  const struct option_origins *origins, char *error, size_t error_bytes)
+{
+    struct option_origins copy = *origins; /* a load may write them; this one does not */
+    struct load load = {.sections = sections,
+                        .count = count,
+                        .origins = &copy,
+                        .error = error,
+                        .error_bytes = error_bytes,
+                        .file = file};
+
+    each_option(&load, check_option);
     return load.failed ? -EINVAL : 0;
 }

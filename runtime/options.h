@@ -7,8 +7,9 @@
  * A table line is one of
  *   INT(field, default, min, max, "unit", "help")     uint64_t field
  *   STR(field, "default", "help")                     char field[OPTION_STR_BYTES]
- *   FLAG(field, "help")                               bool field, false by default
- * INT accepts the suffixes k, M, G (1024) where the unit is "bytes".
+ *   FORM(field, "default", "form", "help")            the same, of a form
+ * (options_form.h) FLAG(field, "help")                               bool field, false by
+ * default INT accepts the suffixes k, M, G (1024) where the unit is "bytes".
  *
  *     struct broker_options {
  *     #include "runtime/options_struct.h"   (defines INT, STR, FLAG as fields)
@@ -41,6 +42,7 @@ struct option_spec {
     uint64_t def, min, max; /* INT */
     const char *def_str;    /* STR */
     size_t offset;
+    const char *form; /* STR; NULL: any text */
 };
 
 /* One section: its table and the struct that it fills. */
@@ -60,11 +62,13 @@ enum option_origin {
 /* Where each value of each section came from; in the order of the tables. */
 struct option_origins {
     uint8_t of[8][128];
+    uint16_t line[8][128]; /* of the file */
 };
 
 /*
  * Fill every section. `file` is the INI path or NULL; sections of other services in it
- * are skipped, unknown names in ours are errors, and so is a name given twice. Comments
+ * are skipped, unknown sections and unknown names in ours are errors, and so is a name
+ * given twice. Comments
  * begin with '#' or ';'; there is no quoting, so a text with " #" or " ;" in it can come
  * from the environment and the flags alone. A FLAG is true, yes, on, 1 or their contrary.
  *
@@ -79,6 +83,12 @@ struct option_origins {
 int options_load(const struct option_section *sections, size_t count, const char *file,
                  int argc, char **argv, int *first_left, struct option_origins *origins,
                  char *error, size_t error_bytes);
+
+/* What shows at the start alone: whether each file that an option names is there (it may
+ * belong to another user, so only a missing one is wrong), and whether an address is one,
+ * for which a name is resolved. As options_load(). */
+int options_check(const struct option_section *sections, size_t count, const char *file,
+                  const struct option_origins *origins, char *error, size_t error_bytes);
 
 /* One section's lines of --help. */
 void options_help(const struct option_section *section, FILE *out);

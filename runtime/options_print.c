@@ -1,5 +1,6 @@
 /* Options as people read them: --help, --show-config and docs/OPTIONS.md. */
 #include "runtime/options.h"
+#include "runtime/options_form.h"
 #include "runtime/options_number.h"
 
 #include <string.h>
@@ -145,6 +146,7 @@ void options_markdown(const struct option_section *section, FILE *out)
 {
     for (const struct option_spec *spec = section->specs; spec->name != NULL; spec++) {
         struct value_text def = default_text(spec);
+        char form[128];
 
         fprintf(out, "| `%s` | ", spec->name);
         if (def.text[0] != '\0')
@@ -152,6 +154,8 @@ void options_markdown(const struct option_section *section, FILE *out)
         fprintf(out, " | ");
         if (spec->type == OPTION_INT)
             fputs(options_number_range(spec).text, out);
+        else if (spec->form != NULL)
+            cell(out, options_form_text(spec->form, form, sizeof form));
         else
             fputs(spec->type == OPTION_STR ? "text" : "true or false", out);
         fprintf(out, " | ");

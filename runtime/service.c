@@ -512,7 +512,15 @@ static int exit_code(int err)
 
 /* ---- the command line ---- */
 
-enum ask { ASK_NOTHING, ASK_CONFIG, ASK_OPTIONS, ASK_MESH_OPTIONS, ASK_COUNTERS };
+enum ask {
+    ASK_NOTHING,
+    ASK_CONFIG,
+    ASK_OWN_CONFIG,
+    ASK_CHECK,
+    ASK_OPTIONS,
+    ASK_MESH_OPTIONS,
+    ASK_COUNTERS
+};
 
 static void print_help(const struct service_spec *spec,
                        const struct option_section *sections)
@@ -542,6 +550,10 @@ static void take_words(int *argc, char **argv, const char **config, enum ask *as
             *config = argv[i] + 9;
         else if (strcmp(argv[i], "--show-config") == 0)
             *ask = ASK_CONFIG;
+        else if (strcmp(argv[i], "--show-own-config") == 0) /* without [mesh] */
+            *ask = ASK_OWN_CONFIG;
+        else if (strcmp(argv[i], "--check-config") == 0)
+            *ask = ASK_CHECK;
         else if (strcmp(argv[i], "--options-markdown") == 0)
             *ask = ASK_OPTIONS;
         else if (strcmp(argv[i], "--mesh-options-markdown") == 0)
@@ -564,6 +576,11 @@ static void answer(struct service *service, enum ask ask,
 {
     if (ask == ASK_CONFIG)
         options_show(sections, 2, origins, stdout);
+    if (ask == ASK_OWN_CONFIG) {
+        struct option_origins own = {0};
+        memcpy(own.of[0], origins->of[1], sizeof own.of[0]);
+        options_show(&sections[1], 1, &own, stdout);
+    }
     if (ask == ASK_OPTIONS)
         options_markdown(&sections[1], stdout);
     if (ask == ASK_MESH_OPTIONS)
@@ -600,6 +617,11 @@ static int configure(struct service *service, int argc, char **argv)
     }
     if (left < argc) {
         snprintf(error, sizeof error, "unknown argument '%s'", argv[left]);
+        service->err = fail_usage(spec, error);
+        return -1;
+    }
+    if (ask == ASK_CHECK &&
+        options_check(sections, 2, config, &origins, error, sizeof error) < 0) {
         service->err = fail_usage(spec, error);
         return -1;
     }

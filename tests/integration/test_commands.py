@@ -112,6 +112,78 @@ def test_a_configuration_file_is_checked_with_its_line(tmp_path):
     assert re.search(r"body_bytes_max = 8M\s+# file", shown.stdout), shown.stdout
 
 
+def test_a_slot_that_is_not_there_cannot_drain(shared_mesh):
+    until(lambda: "slot_list" in json.dumps(shared_mesh.status()), "the slots are told of")
+    for slot in (77, 1001):
+        done = shared_mesh.command("drain", slot, check=False)
+        assert done.returncode != 0 and not done.stdout
+        assert b"no worker has this slot; there are: 1 to 2" in done.stderr
+    assert shared_mesh.command("drain", 2).stdout == b"slot 2 drains\n"
+
+
+def test_the_monitors_page_says_which_target_holds(shared_mesh):
+    def slots():
+        return shared_mesh.get("/status", service="monitor").json()["slots"]
+    until(lambda: slots()["target"] == 2 and slots()["default"] == 2, "two slots of two")
+    shared_mesh.command("scale", 1)
+    try:
+        until(lambda: (slots()["target"], slots()["reason"]) == (1, "siftmesh scale"),
+              "an operator's target")
+    finally:
+        shared_mesh.command("scale", 0)
+    page = shared_mesh.get("/", service="monitor").body
+    assert b"s.slots.target+' of '+s.slots.default" in page
+    until(lambda: slots()["target"] == 2, "it is withdrawn")
+
+
+def check_config(path):
+    return subprocess.run([BIN / "siftmesh", "check-config", path], capture_output=True,
+                          text=True)
+
+
+@pytest.mark.parametrize("section, line, complaint", [
+    ("gateway", "listen = foo", 'listen is "foo": it must be HOST:PORT'),
+    ("monitor", "listen = h:70000", 'listen is "h:70000": the port must be at most 65535'),
+    ("cacher", "redis = http://u:secret@x",
+     'redis is "http://...", must be redis://... or unix://...'),
+    ("cacher", "store = mysql://x", 'store is "mysql://x", must be sqlite:///..., '
+                                    'postgres://... or postgresql://...'),
+    ("gateway", "admin_token_file = /none/token",
+     'admin_token_file is "/none/token": there is no such file'),
+    ("mesh", "front = foo", 'front is "foo", must be tcp://..., ipc://... or inproc://...'),
+    ("mesh", "curve_key = /none.key", 'curve_key is "/none.key": there is no such file'),
+    ("mesh", "log_level = loud",
+     'log_level is "loud", must be error, warning, notice, info or debug'),
+    ("extractor", "sandbox = on", 'sandbox is "on", must be auto, require or off'),
+])
+def test_a_value_that_no_service_could_start_with_is_told(tmp_path, section, line, complaint):
+    path = tmp_path / "bad.ini"
+    path.write_text(f"# a file\n[{section}]\n{line}\n")
+    done = check_config(path)
+    assert done.returncode == os.EX_CONFIG and not done.stdout
+    assert done.stderr == f"siftmesh check-config: {path}:3: {complaint}\n"
+
+
+def test_an_unknown_section_is_told_even_where_it_is_empty(tmp_path):
+    path = tmp_path / "bad.ini"
+    for text in ("[gateway]\n[brokr]\nlane_jobs = 1\n", "[gateway]\n[brokr]\n"):
+        path.write_text(text)
+        done = check_config(path)
+        assert done.returncode == os.EX_CONFIG
+        assert f"{path}:2: [brokr] is no section, must be [mesh], [broker]" in done.stderr
+
+
+def test_what_config_prints_is_a_good_file(tmp_path):
+    path = tmp_path / "all.ini"
+    for given in ([], [path]):
+        shown = subprocess.run([BIN / "siftmesh", "config", *given], capture_output=True,
+                               text=True)
+        assert shown.returncode == 0 and shown.stdout.count("[mesh]") == 1
+        path.write_text(shown.stdout)
+        done = check_config(path)
+        assert done.returncode == 0 and done.stdout == f"{path}: good\n", done.stderr
+
+
 def test_run_draws_a_generated_scene_and_leaves_nothing_behind(tmp_path):
     done = subprocess.run([BIN / "siftmesh", "run"], cwd=tmp_path, capture_output=True,
                           text=True, timeout=300)

@@ -25,9 +25,9 @@ struct played_options {
 
 static const struct option_spec specs[] = {
     {"start_error", OPTION_INT, "errno", "Error of start().", 0, 0, 200, NULL,
-     offsetof(struct played_options, start_error)},
+     offsetof(struct played_options, start_error), NULL},
     {"hold", OPTION_INT, "drains", "Calls of drain() before it ends.", 1, 1, 2, NULL,
-     offsetof(struct played_options, hold)},
+     offsetof(struct played_options, hold), NULL},
     {0}};
 
 static int start(struct service *service)
