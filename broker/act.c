@@ -149,10 +149,10 @@ void broker_hex(const uint8_t *bytes, size_t size, char *out)
 
 /* ---- to clients ---- */
 
-static void answer(struct broker *broker, const struct broker_core_action *action,
-                   uint8_t verb, const struct proto_outcome *outcome, zmq_msg_t *payload)
+static struct proto_envelope envelope_for(const struct broker *broker,
+                                          const struct broker_core_action *action,
+                                          uint8_t verb)
 {
-    const struct broker_peer *peer = broker_peers_at(&broker->clients, action->peer);
     const struct broker_payload *request = action->payload;
     struct proto_envelope envelope = {.verb = verb,
                                       .priority = PROTO_PRIORITY_NORMAL,
@@ -162,13 +162,22 @@ static void answer(struct broker *broker, const struct broker_core_action *actio
 
     if (request != NULL)
         envelope.trace = request->trace;
+    return envelope;
+}
+
+static void answer(struct broker *broker, const struct broker_core_action *action,
+                   uint8_t verb, const struct proto_outcome *outcome)
+{
+    const struct broker_peer *peer = broker_peers_at(&broker->clients, action->peer);
+    struct proto_envelope envelope = envelope_for(broker, action, verb);
+
     if (peer != NULL)
-        (void)endpoint_send(broker->front, &peer->id, &envelope, outcome, payload);
+        (void)endpoint_send(broker->front, &peer->id, &envelope, outcome, NULL);
 }
 
 static void act_accept(struct broker *broker, const struct broker_core_action *action)
 {
-    answer(broker, action, PROTO_ACCEPT, NULL, NULL);
+    answer(broker, action, PROTO_ACCEPT, NULL);
 }
 
 static void act_reject(struct broker *broker, const struct broker_core_action *action)
@@ -178,7 +187,7 @@ static void act_reject(struct broker *broker, const struct broker_core_action *a
                                     .retry_after_ms = action->retry_after_ms};
 
     fill_outcome(&outcome, action->status, action->text);
-    answer(broker, action, PROTO_REJECT, &outcome, NULL);
+    answer(broker, action, PROTO_REJECT, &outcome);
 }
 
 static void act_final(struct broker *broker, const struct broker_core_action *action)
@@ -196,7 +205,11 @@ static void act_final(struct broker *broker, const struct broker_core_action *ac
     }
     outcome.queue_us = action->queue_us;
     metrics_observe(&broker->metrics->queue, action->queue_us);
-    answer(broker, action, PROTO_FINAL, &outcome, payload);
+    struct broker_peer *client = broker_peers_at(&broker->clients, action->peer);
+    struct proto_envelope envelope = envelope_for(broker, action, PROTO_FINAL);
+    if (client != NULL)
+        broker_finals_send(broker, client, &envelope, &outcome, payload,
+                           action->until_us);
 }
 
 /* The session is over, and its number free: the core has forgotten the peer. */

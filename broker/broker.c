@@ -60,6 +60,7 @@ static void on_timer(uv_timer_t *timer)
     broker->timer_us = 0;
     broker_wake(broker);
     broker_core_tick(broker->core, broker_now_us(broker));
+    broker_finals_look(broker);
     broker_settle(broker);
 }
 
@@ -70,6 +71,8 @@ static void set_timer(struct broker *broker)
     uint64_t now_us = broker_now_us(broker);
     uint64_t due_us = broker_core_deadline(broker->core);
 
+    if (broker->held_bytes > 0 && now_us + BROKER_FINALS_LOOK_US < due_us)
+        due_us = now_us + BROKER_FINALS_LOOK_US;
     if (broker->leave_us > now_us && broker->leave_us < due_us)
         due_us = broker->leave_us;
     if (due_us == BROKER_CORE_NEVER ||
@@ -93,18 +96,29 @@ static bool is_done(const struct broker *broker)
     struct broker_core_view view;
 
     broker_core_look(broker->core, &view);
-    return view.draining &&
-           (view.jobs == 0 ||
-            (broker_now_us(broker) >= broker->leave_us && is_waited_for(broker)));
+    if (!view.draining)
+        return false;
+    if (view.jobs == 0 && (broker->held_bytes == 0 || broker->hurried))
+        return true;
+    return broker_now_us(broker) >= broker->leave_us && is_waited_for(broker);
 }
 
-void broker_settle(struct broker *broker)
+static void take_all(struct broker *broker)
 {
     take_actions(broker);
     while (broker->unsents > 0) {
         struct proto_id id = broker->unsent[--broker->unsents];
         broker_core_unsent(broker->core, &id, broker_now_us(broker));
         take_actions(broker);
+    }
+}
+
+void broker_settle(struct broker *broker)
+{
+    take_all(broker);
+    while (broker->finals_changed) {
+        broker_finals_tell(broker);
+        take_all(broker);
     }
     set_timer(broker);
     if (is_done(broker))
@@ -346,6 +360,7 @@ static void drain(struct service *service, bool hurry)
     if (broker->leave_us == 0)
         broker->leave_us = broker_now_us(broker) + broker->options->drain_ms * 1000;
     broker_core_drain(broker->core);
+    broker->hurried |= hurry;
     if (hurry)
         broker_core_stop(broker->core, broker_now_us(broker));
     broker_settle(broker);

@@ -5,6 +5,7 @@
  *   broker.c          a message is checked and handed to its verb's function
  *   front.c, back.c   those functions: a message -> one event of the core
  *   act.c             the core's actions -> messages, log lines, events
+ *   finals.c          what ends for a client that reads slowly
  *   peers.c           routing ids <-> the core's small numbers
  *   stats.c           STATS
  *
@@ -65,8 +66,11 @@ struct broker {
     uint64_t epoch, now_us, started_us, memory_budget;
     uv_timer_t timer;
     uint64_t timer_us; /* when it fires; 0: not set */
-    uint64_t
-        leave_us; /* draining: what is not done then is the successor's; 0: not yet */
+    /* Draining: what is not done then is the successor's; 0: not yet. */
+    uint64_t leave_us;
+    bool hurried;        /* and nothing is waited for any more */
+    bool finals_changed; /* the core is to be told: broker_finals_tell() */
+    uint64_t held_bytes; /* finals.h: of all clients, as last looked at */
 
     /* The DONE in hand, which a FINAL with pass_on takes along; else NULL. */
     struct mesh_msg *done_msg;

@@ -26,6 +26,7 @@ void broker_peers_free(struct broker_peers *peers)
 {
     for (uint32_t i = 0; peers->all != NULL && i < peers->max; i++) {
         free(peers->all[i].stats);
+        broker_finals_drop(&peers->all[i]);
         mesh_outbox_free(peers->all[i].id.outbox);
     }
     free(peers->all);
@@ -88,6 +89,7 @@ void broker_peers_remove(struct broker_peers *peers, struct broker_peer *peer)
         at = &(*at)->same_hash;
     *at = peer->same_hash;
     free(peer->stats);
+    broker_finals_drop(peer);
     mesh_outbox_free(peer->id.outbox);
     *peer = (struct broker_peer){0};
     peers->count--;

@@ -8,6 +8,7 @@
 #ifndef BROKER_PEERS_H
 #define BROKER_PEERS_H
 
+#include "broker/finals.h"
 #include "runtime/endpoint.h"
 
 #include <stdbool.h>
@@ -26,7 +27,8 @@ struct broker_peer {
     uint64_t pid, since_us;
     uint32_t bad; /* messages */
     bool spoke;   /* since its session opened, more than the verb that opens it */
-    char *stats;  /* JSON as the peer sent it, not looked into; NULL: none */
+    struct broker_finals finals; /* of a client */
+    char *stats; /* JSON as the peer sent it, not looked into; NULL: none */
     size_t stats_bytes;
     struct broker_peer *same_hash;
 };

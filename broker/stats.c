@@ -237,6 +237,7 @@ static void update_metrics(struct broker *broker, const struct broker_core_view 
     m->jobs_cost_bytes = view->cost;
     m->memory_budget_bytes = broker->memory_budget;
     m->level = view->level;
+    m->finals_held_bytes = broker->held_bytes;
 }
 
 json_t *broker_stats(struct broker *broker)

@@ -147,6 +147,8 @@ int mesh_payload_copy(zmq_msg_t *out, const void *bytes, size_t size);
 struct mesh_outbox *mesh_outbox_new(uint64_t bytes_max);
 void mesh_outbox_free(struct mesh_outbox *outbox);
 int mesh_outbox_copy(struct mesh_outbox *outbox, zmq_msg_t *payload, zmq_msg_t *out);
+/* Whether mesh_outbox_copy() of so many bytes would not say -EAGAIN. */
+bool mesh_outbox_fits(const struct mesh_outbox *outbox, uint64_t size);
 uint64_t mesh_outbox_bytes(const struct mesh_outbox *outbox); /* counted now */
 
 #endif

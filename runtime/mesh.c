@@ -155,14 +155,19 @@ static int hold(struct mesh_outbox *outbox, zmq_msg_t *payload, zmq_msg_t *out)
     return 0;
 }
 
+bool mesh_outbox_fits(const struct mesh_outbox *outbox, uint64_t size)
+{
+    uint64_t held = atomic_load(&outbox->bytes);
+
+    return size < COUNTED_BYTES_MIN || held == 0 || held + size <= outbox->bytes_max;
+}
+
 int mesh_outbox_copy(struct mesh_outbox *outbox, zmq_msg_t *payload, zmq_msg_t *out)
 {
     uint64_t size = zmq_msg_size(payload);
 
     if (outbox != NULL && size >= COUNTED_BYTES_MIN) {
-        uint64_t held = atomic_load(&outbox->bytes);
-        return held > 0 && held + size > outbox->bytes_max ? -EAGAIN
-                                                           : hold(outbox, payload, out);
+        return mesh_outbox_fits(outbox, size) ? hold(outbox, payload, out) : -EAGAIN;
     }
     if (outbox != NULL)
         return share(payload, out);

@@ -33,6 +33,19 @@ int broker_core_client_heard(struct broker_core *core, uint32_t index, uint64_t 
     return 0;
 }
 
+void broker_core_client_hold(struct broker_core *core, uint32_t index, bool held,
+                             uint64_t now_us)
+{
+    assert(index < core->limits.clients_max);
+    struct broker_core_client *client = &core->clients[index];
+
+    if (!client->open || client->held == held)
+        return;
+    client->held = held;
+    /* Also when it is held: its first job may have had to wait, and others behind it. */
+    broker_core_dispatch(core, now_us);
+}
+
 struct refusal {
     enum proto_status status;
     const char *detail;

@@ -127,6 +127,7 @@ struct broker_core_action {
     uint64_t seq;      /* SHARE */
     uint64_t limit, actual;  /* REJECT: the bound that was broken; else 0 */
     uint32_t retry_after_ms; /* REJECT(full), FINAL(unavailable) */
+    uint64_t until_us;       /* FINAL: the request's time is over then */
     uint64_t queue_us;       /* FINAL: from ACCEPT until the last dispatch, or the end */
     const char *text;        /* detail or reason; static or valid until the next event */
 };
@@ -165,6 +166,11 @@ int broker_core_cancel(struct broker_core *core, uint32_t client,
 /* The same, but -EBUSY for a request that was given to a worker already: it goes on. */
 int broker_core_recall(struct broker_core *core, uint32_t client,
                        const struct proto_id *id, uint64_t now_us);
+
+/* Whether results wait for the client to read: then none of its jobs is begun, while
+ * those of others overtake them. Without a session nothing happens. */
+void broker_core_client_hold(struct broker_core *core, uint32_t client, bool held,
+                             uint64_t now_us);
 
 /* Any other frame: a sign of life. 0 or -ENOTCONN. */
 int broker_core_client_heard(struct broker_core *core, uint32_t client, uint64_t now_us);

@@ -29,15 +29,30 @@ static bool waited_long(const struct broker_core *core, const struct broker_core
     return waited_us * 100 > budget_us * core->limits.newest_first_percent;
 }
 
+/* The first job of a line, from one end or the other, but for those of clients for whom
+ * results wait. A look at each of these is what a client that reads nothing costs. */
+static struct broker_core_job *first_of(const struct broker_core *core,
+                                        struct broker_core_link *line, bool newest)
+{
+    struct broker_core_link *at = newest ? line->prev : line->next;
+
+    while (at != line && core->clients[job_of(at)->client].held)
+        at = newest ? at->prev : at->next;
+    return at != line ? job_of(at) : NULL;
+}
+
 static struct broker_core_job *next_of(const struct broker_core *core,
                                        struct broker_core_lane *lane, uint64_t now_us)
 {
     if (lane->jobs == 0)
         return NULL;
-    if (!broker_core_list_empty(&lane->again))
-        return job_of(lane->again.next);
-    struct broker_core_job *oldest = job_of(lane->line.next);
-    return waited_long(core, oldest, now_us) ? job_of(lane->line.prev) : oldest;
+    struct broker_core_job *again = first_of(core, &lane->again, false);
+    if (again != NULL)
+        return again;
+    struct broker_core_job *oldest = first_of(core, &lane->line, false);
+    return oldest != NULL && waited_long(core, oldest, now_us)
+               ? first_of(core, &lane->line, true)
+               : oldest;
 }
 
 /*
@@ -137,49 +152,52 @@ static struct broker_core_worker *choose_worker(const struct broker_core *core,
     return best;
 }
 
-static void count_share(struct broker_core_service *service,
-                        const struct broker_core_job *job)
+static void count_share(const struct broker_core *core,
+                        struct broker_core_service *service,
+                        const struct broker_core_job *job, uint64_t now_us)
 {
     if (job->priority == PROTO_PRIORITY_BATCH)
         service->since_batch = 0;
-    else if (service->lanes[PROTO_PRIORITY_BATCH].jobs > 0)
+    else if (next_of(core, &service->lanes[PROTO_PRIORITY_BATCH], now_us) != NULL)
         service->since_batch++;
 }
 
-static void count_order(struct broker_core *core, const struct broker_core_lane *lane,
+static void count_order(struct broker_core *core, struct broker_core_lane *lane,
                         const struct broker_core_job *job)
 {
-    if (broker_core_list_empty(&lane->again) && job != job_of(lane->line.next))
+    if (first_of(core, &lane->again, false) == NULL &&
+        job != first_of(core, &lane->line, false))
         core->counters.jobs_newest_first++;
 }
 
-/* Give out the next job of a lane, or end it where that is due. False when there is none,
- * or it has to wait. */
-static bool give_next(struct broker_core *core, struct broker_core_service *service,
-                      unsigned priority, bool high_only, uint64_t now_us)
+enum given { GIVEN, NO_JOB, MUST_WAIT };
+
+/* Give out the next job of a lane, or end it where that is due. */
+static enum given give_next(struct broker_core *core, struct broker_core_service *service,
+                            unsigned priority, bool high_only, uint64_t now_us)
 {
     struct broker_core_job *job = next_of(core, &service->lanes[priority], now_us);
     if (job == NULL)
-        return false;
+        return NO_JOB;
 
     if (job->deadline_us <= now_us) {
         broker_core_job_due(core, job, now_us);
-        return true;
+        return GIVEN;
     }
     if (broker_core_job_poisoned(core, job, now_us)) {
         broker_core_job_loosen(core, job, false, now_us);
         broker_core_job_retry(core, job, PROTO_STATUS_POISON_INPUT, "", now_us);
-        return true;
+        return GIVEN;
     }
     struct broker_core_worker *worker = choose_worker(core, service, job);
     if (worker == NULL)
-        return false;
+        return MUST_WAIT;
     if (!high_only) /* the share is of the places that are for all */
-        count_share(service, job);
+        count_share(core, service, job, now_us);
     count_order(core, &service->lanes[job->priority], job);
     broker_core_job_loosen(core, job, false, now_us);
     broker_core_job_send(core, job, (uint32_t)(worker - core->workers), now_us);
-    return true;
+    return GIVEN;
 }
 
 /*
@@ -194,13 +212,12 @@ static bool dispatch_one(struct broker_core *core, struct broker_core_service *s
     bool high_only = is_high_only(core, service, now_us);
 
     if (!high_only && service->since_batch + 1 >= core->limits.batch_share &&
-        give_next(core, service, PROTO_PRIORITY_BATCH, false, now_us))
+        give_next(core, service, PROTO_PRIORITY_BATCH, false, now_us) == GIVEN)
         return true;
     for (unsigned i = 0; i < PROTO_PRIORITIES; i++) {
-        if (give_next(core, service, i, high_only, now_us))
-            return true;
-        if (high_only || service->lanes[i].jobs > 0)
-            return false;
+        enum given given = give_next(core, service, i, high_only, now_us);
+        if (given != NO_JOB || high_only)
+            return given == GIVEN;
     }
     return false;
 }

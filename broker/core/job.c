@@ -353,6 +353,7 @@ void broker_core_job_end(struct broker_core *core, struct broker_core_job *job,
         action->status = (uint16_t)status;
         action->pass_on = pass_on;
         action->payload = job->payload;
+        action->until_us = job->deadline_us;
         action->queue_us = until_us - job->accepted_us;
         action->text = detail;
         if (status == PROTO_STATUS_UNAVAILABLE && !pass_on)

@@ -40,6 +40,7 @@ struct broker_core_job {
 
 struct broker_core_client {
     bool open;
+    bool held; /* results wait for it: none of its jobs is begun */
     uint32_t jobs;
     uint64_t bytes, heard_us;
     struct broker_core_link all; /* its open jobs */

@@ -24,10 +24,11 @@ from siftmesh import HEADER  # noqa: E402
 
 (HELLO, WELCOME, SUBMIT, ACCEPT, FINAL, REJECT, CANCEL, PING, PONG, BYE, REGISTER, READY, JOB,
  START, PROGRESS, DONE, FAIL, ABORT) = range(1, 19)
-OK, BAD_REQUEST, TOO_LARGE, TOO_MANY_PIXELS = 0, 2, 9, 11
+OK, BAD_REQUEST, TOO_LARGE, TOO_MANY_PIXELS, FULL = 0, 2, 9, 11, 16
 ENDS = ("front", "back", "events")
 HUGE = 2**64 - 1
 UNSENT = 24 << 20  # bytes on their way to one peer
+HELD = 8 << 20     # and held behind them
 
 
 class Load:
@@ -63,7 +64,8 @@ class Load:
 def attacked_mesh(request, tmp_path_factory):
     mesh = Mesh(tmp_path_factory.mktemp("hostile"))
     # Peers of this file do not PING while a slow machine keeps them: 12 s are silence.
-    mesh.start(extractor={"slots": 2}, broker={"unsent_bytes": UNSENT, "heartbeat_ms": 4000})
+    mesh.start(extractor={"slots": 2},
+               broker={"unsent_bytes": UNSENT, "held_bytes": HELD, "heartbeat_ms": 4000})
     yield mesh
     if request.session.testsfailed:
         print(mesh.logs())
@@ -555,30 +557,82 @@ def test_a_worker_that_never_reads_keeps_nobodys_work(attacked):
     until(lambda: attacked.status()["services"]["extract"]["workers"] == 1, "it is gone", 40)
 
 
-def test_a_client_that_never_reads_is_kept_within_bounds(attacked):
-    """Results of 1 MiB each, asked for and never fetched."""
-    before, dropped = resident(attacked), counter(attacked, "messages_dropped")
-    with Peer(attacked, "back").register("blob", 1000, 0) as worker, \
-            Peer(attacked, "front", keeps=1) as client:
-        client.hello()
-        for i in range(200):
-            worker.ready(9, 0)
-            client.say(SUBMIT, {"service": "blob"}, b"in", request=number(i + 1))
-            _, _, job, attempt, _ = worker.hear(JOB)
-            worker.say(DONE, {}, bytes(1 << 20), request=job, attempt=attempt)
-        until(lambda: counter(attacked, "messages_dropped") >= dropped + 100, "most are dropped")
-        # A sanitizer keeps what was freed for a while: there the count above has to do.
-        assert SLOWNESS != 1 or resident(attacked) < before + 2 * UNSENT
+class Maker(threading.Thread):
+    """A worker that makes 1 MiB of each job, one at a time."""
+
+    def __init__(self, mesh):
+        super().__init__()
+        self.mesh, self.made, self.over = mesh, 0, threading.Event()
+
+    def run(self):
+        with Peer(self.mesh, "back").register("blob", 1000, 0) as worker:
+            worker.ready(1, 0)
+            while not self.over.is_set():
+                if not worker.socket.poll(500):
+                    worker.say(PING)
+                    continue
+                verb, _, job, attempt, _ = worker.hear(*range(1, 27))
+                if verb == JOB:
+                    worker.say(DONE, {}, bytes(1 << 20), request=job, attempt=attempt)
+                    worker.ready(1, 0)
+                    self.made += 1
+            worker.say(BYE)
+
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, *_):
+        self.over.set()
+        self.join()
+
+
+def test_a_client_that_reads_slowly_gets_all_and_others_overtake_it(attacked):
+    before, lost = resident(attacked), counter(attacked, "finals_lost")
+    with Maker(attacked) as maker, Peer(attacked, "front", keeps=1).hello() as client:
+        with moves(attacked, "finals_held"):
+            for i in range(150):
+                client.say(SUBMIT, {"service": "blob"}, b"in", request=number(i + 1))
+        for i in range(10):  # of the same lane, behind many that wait
+            client.say(PING)
+            with Peer(attacked, "front").hello() as other:
+                other.say(SUBMIT, {"service": "blob"}, b"in", request=number(1))
+                assert other.hear(FINAL)[1] == OK
         attacked.load.goes_on()
-        # Another client of the same worker gets its own.
-        with Peer(attacked, "front").hello() as other:
-            worker.register("blob", 1000, 0).ready(9, 0)  # the load took its time
-            other.say(SUBMIT, {"service": "blob"}, b"in", request=number(1))
-            _, _, job, attempt, _ = worker.hear(JOB)
-            worker.say(DONE, {}, bytes(1 << 20), request=job, attempt=attempt)
-            assert other.hear(FINAL)[1] == OK
+        assert maker.made < 100
+        # A sanitizer keeps what was freed for a while.
+        assert SLOWNESS != 1 or resident(attacked) < before + 2 * UNSENT
+        ends = set()
+        while len(ends) < 150:
+            client.say(PING)
+            _, status, request, _, body = client.hear(FINAL)
+            assert status == OK, body
+            ends.add(request)
+    assert counter(attacked, "finals_lost") == lost
     until(lambda: SLOWNESS != 1 or resident(attacked) < before + UNSENT // 2,
           "its bytes are given back")
+
+
+def test_what_is_too_much_even_to_be_held_ends_at_once(attacked):
+    """The worker has 120 jobs before the first result: 24 MiB are on their way, 8 held."""
+    with Peer(attacked, "back").register("blob", 1000, 0) as worker, \
+            Peer(attacked, "front", keeps=1).hello() as client, \
+            moves(attacked, "finals_lost", 10):
+        worker.ready(120, 0)
+        for i in range(120):
+            client.say(SUBMIT, {"service": "blob"}, b"in", request=number(i + 1))
+        jobs = [worker.hear(JOB) for _ in range(120)]
+        for _, _, job, attempt, _ in jobs:
+            worker.say(DONE, {}, bytes(1 << 20), request=job, attempt=attempt)
+        statuses = []
+        for _ in range(120):
+            client.say(PING)
+            worker.say(PING)
+            _, status, _, _, body = client.hear(FINAL)
+            statuses.append(status)
+            if status == FULL:
+                assert body["actual"] > body["limit"] == HELD and body["retry_after_ms"] > 0
+    assert set(statuses) == {OK, FULL}
 
 
 def test_statistics_that_lie_are_shown_to_nobody(attacked):

@@ -1,5 +1,6 @@
 """Jobs are admitted by the memory that they will need, told from the picture's head."""
 
+import signal
 import threading
 
 import pytest
@@ -88,3 +89,22 @@ def test_the_python_client_states_the_same_cost(mesh, suffix):
                 client.features(picture, **parameters)
             assert error.value.code == "too_many_pixels"
             assert error.value.actual == refusal(mesh, picture, query)["actual"]
+
+
+def test_results_that_find_their_gateway_slow_are_held_and_none_is_lost(mesh):
+    """Far more of them than unsent_bytes, while it reads nothing for a moment."""
+    mesh.start(broker={"unsent_bytes": 65536, "heartbeat_ms": 20000})
+    gateway, count = mesh.processes["gateway"], 5
+    threads, answers = post_all(mesh, pictures(count, 900))
+    # With all at the broker what is left to do needs no gateway.
+    until(lambda: mesh.counter("gateway", "siftmesh_gateway_mesh_submitted_total")
+          >= 2 * count, "all were looked up and submitted")
+    gateway.signal(signal.SIGSTOP)
+    try:
+        until(lambda: mesh.status()["counters"]["finals_held_total"] > 0, "results are held")
+    finally:
+        gateway.signal(signal.SIGCONT)
+    for thread in threads:
+        thread.join()
+    assert [answer.status for answer in answers] == [200] * count
+    assert mesh.status()["counters"]["finals_lost_total"] == 0

@@ -161,7 +161,7 @@ struct sim_ends sim_rule_ends(const struct sim_shadow *shadow, uint32_t service,
     for (uint32_t i = 0; i < shadow->opened; i++) {
         const struct sim_record *record = &shadow->records[shadow->open[i]];
         if (record->place != SIM_QUEUED || record->service != service ||
-            record->priority != priority)
+            record->priority != priority || shadow->client_held[record->client])
             continue;
         const struct sim_record **oldest = record->taken_back ? &ends.again : &ends.fresh;
         if (*oldest == NULL || (*oldest)->order > record->order)

@@ -14,8 +14,9 @@
             sim_fail(__VA_ARGS__);                                                       \
     } while (0)
 
-/* Of one lane: who came back, then by arrival; from the other end when the oldest of the
- * others has waited for too much of its time. `again` and `fresh` are the oldest. */
+/* Of one lane, but for clients that read slowly: who came back, then by arrival; from the
+ * other end when the oldest of the others has waited for too much of its time. `again`
+ * and `fresh` are the oldest. */
 struct sim_ends {
     const struct sim_record *again, *fresh, *newest;
 };

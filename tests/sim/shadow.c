@@ -17,6 +17,7 @@ void sim_shadow_restart(struct sim_shadow *shadow, struct broker_core *core)
         record->place = SIM_LOST;
     }
     memset(shadow->client_open, 0, sizeof(shadow->client_open));
+    memset(shadow->client_held, 0, sizeof(shadow->client_held));
     memset(shadow->workers, 0, sizeof(shadow->workers));
     memset(shadow->sources, 0, sizeof(shadow->sources));
     memset(shadow->workerless_us, 0, sizeof(shadow->workerless_us));
@@ -30,6 +31,7 @@ void sim_shadow_restart(struct sim_shadow *shadow, struct broker_core *core)
 void sim_shadow_hello(struct sim_shadow *shadow, uint32_t client)
 {
     shadow->client_open[client] = true;
+    shadow->client_held[client] = false;
     shadow->client_session[client] = ++shadow->sessions;
 }
 
@@ -265,6 +267,8 @@ static void dispatched(struct sim_shadow *shadow, const struct broker_core_actio
     MUST(record->place == SIM_QUEUED, "request %u sent in place %d", record->index,
          record->place);
     MUST(record->deadline_us > shadow->now_us, "request %u sent too late", record->index);
+    MUST(!shadow->client_held[record->client],
+         "request %u sent, but results wait for its client", record->index);
     MUST(!sim_rule_poison(shadow, record), "request %u is poison and was sent",
          record->index);
     MUST(sim_rule_could_take(shadow, action->peer, record),

@@ -77,12 +77,14 @@ static void print(const struct sim_totals *totals, uint64_t seeds)
            " refused as too late, %" PRIu64 " refused as too costly, %" PRIu64
            " restarts of the broker, %" PRIu64 " submitted again, %" PRIu64
            " given up, %" PRIu64 " frames of clients lost, %" PRIu64
-           " sent to kept places, %" PRIu64 " in the turn of a batch job that waited\n",
+           " sent to kept places, %" PRIu64
+           " in the turn of a batch job that waited, %" PRIu64
+           " times a client read slowly\n",
            seeds, totals->events, totals->checks, totals->requests, totals->refusals,
            totals->dispatches, totals->second_attempts, totals->unretried,
            totals->quarantined, totals->newest_first, totals->late_refusals,
            totals->costly, totals->restarts, totals->resubmitted, totals->given_up,
-           totals->frames_lost, totals->kept_places, totals->overtaken);
+           totals->frames_lost, totals->kept_places, totals->overtaken, totals->held);
     for (unsigned i = 0; i < PROTO_STATUS_COUNT; i++)
         if (totals->by_status[i] > 0)
             printf("  %-18s %" PRIu64 "\n", proto_status_code(i), totals->by_status[i]);

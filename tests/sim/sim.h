@@ -107,7 +107,7 @@ struct sim_shadow {
     struct sim_record *records; /* SIM_RECORDS */
     uint32_t count;
     uint32_t open[SIM_RECORDS], opened; /* indices of records between accept and end */
-    bool client_open[SIM_CLIENTS];
+    bool client_open[SIM_CLIENTS], client_held[SIM_CLIENTS];
     uint64_t client_session[SIM_CLIENTS];
     struct sim_worker workers[SIM_WORKERS];
     struct sim_source sources[SIM_SERVICES][BROKER_CORE_SOURCES];
@@ -123,6 +123,7 @@ struct sim_shadow {
     uint64_t checks, finals, refusals, dispatches, second_attempts;
     uint64_t unretried, newest_first, late_refusals, costly;
     uint64_t restarts, resubmitted, given_up, frames_lost, kept_places;
+    uint64_t held;      /* times that a client's results waited for it */
     uint64_t overtaken; /* requests sent in a batch job's turn, which had to wait */
     uint64_t by_status[PROTO_STATUS_COUNT];
 };
@@ -173,7 +174,7 @@ bool sim_verbose(void);
 struct sim_totals {
     uint64_t events, requests, finals, refusals, dispatches, second_attempts, checks;
     uint64_t unretried, quarantined, newest_first, late_refusals, costly;
-    uint64_t restarts, resubmitted, given_up, frames_lost, kept_places, overtaken;
+    uint64_t restarts, resubmitted, given_up, frames_lost, kept_places, overtaken, held;
     uint64_t by_status[PROTO_STATUS_COUNT];
 };
 

@@ -208,6 +208,18 @@ static void restart_broker(struct world *world)
     sim_shadow_restart(shadow, world->core);
 }
 
+/* A client reads slowly for a while. */
+static void hold(struct world *world)
+{
+    struct sim_shadow *shadow = &world->shadow;
+    uint32_t client = (uint32_t)sim_range(&world->random, 0, world->clients - 1);
+    bool held = sim_chance(&world->random, 400);
+
+    shadow->held += held && shadow->client_open[client] && !shadow->client_held[client];
+    shadow->client_held[client] = held && shadow->client_open[client];
+    broker_core_client_hold(world->core, client, held, world->now_us);
+}
+
 static void chaos(struct world *world)
 {
     struct sim_random *random = &world->random;
@@ -220,7 +232,7 @@ static void chaos(struct world *world)
         restart_broker(world);
         return;
     }
-    switch (sim_range(random, 0, 9)) {
+    switch (sim_range(random, 0, 11)) {
     case 0:
         machine_die(world, index, sim_chance(random, 500));
         break;
@@ -242,6 +254,10 @@ static void chaos(struct world *world)
     case 5:
     case 6:
         deliver_forged(world);
+        break;
+    case 7:
+    case 8:
+        hold(world);
         break;
     default:
         scale(world);
@@ -457,6 +473,7 @@ static void add_up(const struct world *world, uint64_t events, struct sim_totals
     totals->frames_lost += shadow->frames_lost;
     totals->kept_places += shadow->kept_places;
     totals->overtaken += shadow->overtaken;
+    totals->held += shadow->held;
     totals->checks += shadow->checks;
     for (int i = 0; i < PROTO_STATUS_COUNT; i++)
         totals->by_status[i] += shadow->by_status[i];

@@ -314,6 +314,35 @@ static void a_key_stays_with_its_worker_where_there_are_no_slots(void **state)
     close_core(&f);
 }
 
+static void jobs_of_a_client_that_reads_slowly_are_overtaken(void **state)
+{
+    struct fixture f;
+    (void)state;
+    prepare(&f);
+    open_with_worker(&f, 4);
+    hello(&f, 1);
+    assert_int_equal(submit_as(&f, 0, 1, NORMAL, 100, 0), 0);
+    assert_int_equal(submit_as(&f, 0, 2, NORMAL, 100, 0), 0);
+    assert_int_equal(submit_as(&f, 1, 3, NORMAL, 100, 0), 0);
+    assert_int_equal(submit_as(&f, 1, 4, BATCH, 100, 0), 0);
+    broker_core_client_hold(f.core, 0, true, f.now_us);
+    ready(&f, 0, 4, 4);
+    assert_int_equal(count_of(&f, BROKER_CORE_JOB), 2);
+    assert_int_equal(mark_of(nth(&f, BROKER_CORE_JOB, 0)), 3);
+    assert_int_equal(mark_of(nth(&f, BROKER_CORE_JOB, 1)), 4);
+    broker_core_client_hold(f.core, 0, false, f.now_us);
+    assert_int_equal(mark_of(nth(&f, BROKER_CORE_JOB, 2)), 1);
+    assert_int_equal(mark_of(nth(&f, BROKER_CORE_JOB, 3)), 2);
+    /* It is of the session: a new one reads. */
+    broker_core_client_hold(f.core, 0, true, f.now_us);
+    broker_core_client_bye(f.core, 0, f.now_us);
+    hello(&f, 0);
+    ready(&f, 0, 4, 4);
+    assert_int_equal(submit_as(&f, 0, 5, NORMAL, 100, 0), 0);
+    assert_int_equal(mark_of(nth(&f, BROKER_CORE_JOB, 4)), 5);
+    close_core(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -330,6 +359,7 @@ int main(void)
             a_kept_place_is_for_all_when_no_high_request_has_come_for_a_while),
         cmocka_unit_test(a_third_of_the_target_is_kept_at_most),
         cmocka_unit_test(a_key_stays_with_its_worker_where_there_are_no_slots),
+        cmocka_unit_test(jobs_of_a_client_that_reads_slowly_are_overtaken),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
