@@ -339,6 +339,7 @@ static int octave_run(struct work *w)
 
 /* Of the one computation of this thread. */
 static _Thread_local struct vision_control *smoothing;
+static _Thread_local bool smoothing_given_up;
 
 /*
  * In place of VLFeat's own, which its library calls by name: convolve columns, in strips
@@ -359,7 +360,8 @@ void vl_imconvcol_vf(float *dst, vl_size dst_stride, float const *src, vl_size s
         strip = STRIP_ALIGN_PX;
     for (vl_size x = 0; x < src_width; x += strip) {
         vl_size width = src_width - x < strip ? src_width - x : strip;
-        if (vision_step(smoothing))
+        smoothing_given_up = smoothing_given_up || vision_step(smoothing);
+        if (smoothing_given_up)
             return;
         original(dst + ((flags & VL_TRANSPOSE) ? x * dst_stride : x), dst_stride, src + x,
                  width, src_height, src_stride, filt, filt_begin, filt_end, step, flags);
@@ -371,6 +373,7 @@ static int pyramid_run(struct work *w, float *pixels)
     int err = 0;
 
     smoothing = w->control;
+    smoothing_given_up = false;
     int end = vl_sift_process_first_octave(w->filt, pixels);
     while (end == VL_ERR_OK && err == 0) {
         err = vision_step(w->control) ? -ECANCELED : octave_run(w);
@@ -378,6 +381,8 @@ static int pyramid_run(struct work *w, float *pixels)
             end = vl_sift_process_next_octave(w->filt);
     }
     smoothing = NULL;
+    if (smoothing_given_up)
+        err = -ECANCELED;
     return err;
 }
 
