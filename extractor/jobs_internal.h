@@ -74,8 +74,8 @@ void extractor_task_expire(struct extractor *extractor, struct extractor_task *j
                            bool killed);
 
 /* Whether its slot had at least EXTRACTOR_COMPUTED_PERCENT of the CPU since `since_us`,
- * when it had used `cpu_us`. */
-#define EXTRACTOR_COMPUTED_PERCENT 20
+ * when it had used `cpu_us`. A crowded host gives that much; one that hangs has none. */
+#define EXTRACTOR_COMPUTED_PERCENT 5
 bool extractor_task_computed(const struct extractor_task *job, uint64_t cpu_us,
                              uint64_t since_us, uint64_t now_us);
 
