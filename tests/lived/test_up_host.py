@@ -222,6 +222,28 @@ def test_a_reader_of_its_output_that_goes_ends_nothing(tmp_path):
         assert up.popen.wait(60 * SLOWNESS) == 0
 
 
+def test_a_reader_of_its_output_that_stalls_holds_up_nothing(tmp_path):
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    try:
+        while True:
+            os.write(writer, b"." * 4096)
+    except BlockingIOError:
+        os.set_blocking(writer, True)
+    with Up(tmp_path, *FAST, "--log-level", "debug", stdout=writer, stderr=writer) as up:
+        os.close(writer)
+        until(lambda: (up.runtime / "gateway.port").exists() and get(up) == 200, "it serves", 60)
+        cacher = next(pid for pid, (name, _) in children(up.popen.pid).items()
+                      if name.startswith("siftmesh-cache"))
+        os.kill(cacher, signal.SIGKILL)
+        until(lambda: up.status()["services"].get("cache", {}).get("workers") == 1
+              and not Path(f"/proc/{cacher}").exists(), "another cacher")
+        assert get(up) == 200
+        up.popen.terminate()
+        assert up.popen.wait(STOP_SECONDS * SLOWNESS) == 0
+    os.close(reader)
+
+
 @pytest.mark.parametrize("closed", ["<&-", "<&- >&- 2>&-"])
 def test_closed_descriptors_are_no_trouble(tmp_path, closed):
     with Up(tmp_path, *FAST, prefix=["sh", "-c", f'exec "$@" {closed}', "sh"]) as up:
