@@ -209,8 +209,10 @@ static void on_death(struct up_child *child, int wait_status)
         return;
     }
     describe_death(wait_status, how, sizeof how);
-    /* A wrong option does not get better by repeating it. */
-    if (!child->was_ready && code != EX_TEMPFAIL) {
+    /* A wrong option does not get better by repeating it; a moment without memory does.
+     */
+    bool passes = code == EX_TEMPFAIL || WTERMSIG(wait_status) == SIGKILL;
+    if (!child->was_ready && !passes) {
         up_complain("%s did not start: %s", up_names[child->index],
                     how + strlen("died: "));
         up->exit_code = code != 0 ? code : EX_SOFTWARE;

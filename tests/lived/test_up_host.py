@@ -233,11 +233,12 @@ def test_a_reader_of_its_output_that_stalls_holds_up_nothing(tmp_path):
     with Up(tmp_path, *FAST, "--log-level", "debug", stdout=writer, stderr=writer) as up:
         os.close(writer)
         until(lambda: (up.runtime / "gateway.port").exists() and get(up) == 200, "it serves", 60)
-        cacher = next(pid for pid, (name, _) in children(up.popen.pid).items()
-                      if name.startswith("siftmesh-cache"))
+        # It may not have been ready yet: it is started again in any case.
+        cacher = until(lambda: [pid for pid, (name, _) in children(up.popen.pid).items()
+                                if name.startswith("siftmesh-cache")], "the cacher")[0]
         os.kill(cacher, signal.SIGKILL)
-        until(lambda: up.status()["services"].get("cache", {}).get("workers") == 1
-              and not Path(f"/proc/{cacher}").exists(), "another cacher")
+        until(lambda: not Path(f"/proc/{cacher}").exists() and
+              up.status()["services"].get("cache", {}).get("workers") == 1, "another cacher")
         assert get(up) == 200
         up.popen.terminate()
         assert up.popen.wait(STOP_SECONDS * SLOWNESS) == 0
