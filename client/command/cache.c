@@ -500,6 +500,7 @@ int command_cache(int argc, char **argv)
     if (code != 0)
         return code < 0 ? EX_OK : code;
     struct siftmesh *mesh = command_connect(&command.mesh);
+    command_mesh_wipe(&command.mesh);
     if (mesh == NULL)
         return EX_UNAVAILABLE;
     code = subcommands[i].run(&command, mesh);

@@ -189,6 +189,7 @@ int command_status(int argc, char **argv)
         return code < 0 ? EX_OK : code;
     }
     struct siftmesh *mesh = command_connect(&control.mesh);
+    command_mesh_wipe(&control.mesh);
     if (mesh == NULL)
         return EX_UNAVAILABLE;
     int err = siftmesh_control(mesh, PROTO_STATS, NULL, PROTO_STATS, NULL,
@@ -228,6 +229,7 @@ static int scale(struct control *control, long target)
     struct timespec now;
     struct siftmesh *mesh = command_connect(&control->mesh);
 
+    command_mesh_wipe(&control->mesh);
     if (mesh == NULL)
         return EX_UNAVAILABLE;
     clock_gettime(CLOCK_REALTIME, &now);
@@ -297,6 +299,7 @@ int command_drain(int argc, char **argv)
         return EX_USAGE;
     }
     struct siftmesh *mesh = command_connect(&control.mesh);
+    command_mesh_wipe(&control.mesh);
     if (mesh == NULL)
         return EX_UNAVAILABLE;
     struct proto_drain body = {.slot = (uint64_t)slot};

@@ -104,7 +104,7 @@ def broker_again(mesh):
 
 
 PICTURE = encoded(".png", seed=701, width=900, height=700)
-LARGE = encoded(".png", seed=703, width=2000, height=1500)  # longer than a session's silence
+LARGE = encoded(".png", seed=703, width=1400, height=1000)  # longer than a session's silence
 
 
 def test_a_handle_that_was_idle_costs_the_next_call_nothing_but_time(mesh, handle):
