@@ -1,6 +1,7 @@
 """Stores as they are met: not there, damaged, or with somebody between."""
 
 import contextlib
+import os
 import re
 import socket
 import subprocess
@@ -8,7 +9,7 @@ import threading
 
 import pytest
 
-from tests.harness.mesh import ROOT, free_port, until
+from tests.harness.mesh import BIN, ROOT, SLOWNESS, free_port, until
 from tests.harness.stores import PgBouncer, Postgres, Redis
 from tests.integration.test_cache_tiers import COLD, counter, keys, post, stored
 
@@ -45,6 +46,25 @@ def test_a_store_that_cannot_be_opened_is_done_without_until_it_can(mesh, tmp_pa
     until(lambda: stored(mesh) == 1, "what waited is stored")
     assert len(said(mesh, "store cannot be used")) == len(said(mesh, "store answers again")) == 1
     assert not said(mesh, "store is by-passed")
+
+
+def test_up_starts_with_a_damaged_file(mesh, tmp_path):
+    path = tmp_path / "siftmesh/results.db"
+    path.parent.mkdir(mode=0o700)
+    foreign(path)
+    environment = {**os.environ, "XDG_DATA_HOME": str(tmp_path)}
+    environment.pop("SIFTMESH_CONFIG", None)
+    process = subprocess.Popen(
+        [BIN / "siftmesh", "up", "--runtime-dir", mesh.runtime, "--listen", "127.0.0.1:0",
+         "--monitor-listen", "127.0.0.1:0", "--slots", "1"], env=environment,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        until(lambda: mesh.get("/readyz").status == 200 and mesh.slots() > 0, "it is up", 40)
+        assert [post(mesh, 710).cache for _ in range(2)] == ["miss", "hit"]
+    finally:
+        process.terminate()
+        assert process.wait(60 * SLOWNESS) == 0
+    assert path.read_text().startswith("a letter")
 
 
 # ---- Redis ----
@@ -194,6 +214,14 @@ def test_the_recipe_for_tls_to_redis_works(mesh, tmp_path):
 
 # ---- PostgreSQL ----
 
+def rows(server):
+    """None before there is a table."""
+    try:
+        return int(server.query("select count(*) from siftmesh.results"))
+    except RuntimeError:
+        return None
+
+
 def test_a_pooler_in_transaction_mode_may_be_before_postgres(mesh):
     with Postgres() as server, PgBouncer(server) as pooler:
         options = {"store": pooler.url, "store_retention_every_s": 1, "memory_bytes_max": 1 << 20}
@@ -203,7 +231,7 @@ def test_a_pooler_in_transaction_mode_may_be_before_postgres(mesh):
               "two cachers")
         for seed in range(740, 752):
             assert post(mesh, seed).cache == "miss"
-        until(lambda: server.query("select count(*) from siftmesh.results") == "12", "all are kept")
+        until(lambda: rows(server) == 12, "all are kept")
         mesh.command("cache", "purge", "--key", "0" * 64)
         for name in ("cacher", "gateway"):
             mesh.processes[name].signal(15)
@@ -222,6 +250,6 @@ def test_a_pooler_in_transaction_mode_may_be_before_postgres(mesh):
         # Retention works there, too.
         mesh.kill("cacher")
         mesh.start_one("cacher", store_retention_bytes=1)
-        until(lambda: server.query("select count(*) from siftmesh.results") == "0", "all is too much")
+        until(lambda: rows(server) == 0, "all is too much")
         assert {pooler.query("show statement_timeout") for _ in range(6)} == {"0"}
         assert pooler.logins() < 120
