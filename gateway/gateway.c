@@ -6,7 +6,6 @@
 #include "gateway/admin.h"
 #include "gateway/request.h"
 #include "runtime/descriptors.h"
-#include "runtime/http_listen.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -282,17 +281,20 @@ static int open_http(struct gateway *gateway)
         gateway_request_on_gone, gateway_request_on_end,  gateway_request_on_refuse};
     const char *listen = gateway->options->listen;
     struct http_limits limits;
-    struct http_listen at;
 
     fill_limits(gateway->options, &limits);
+    gateway->browser = (struct browser_rules){
+        listen, gateway->at.host, gateway->options->hosts_allowed,
+        gateway->options->cors_origins, "GET, HEAD, POST, PUT, DELETE"};
     descriptors_check(gateway->options->connections_max);
     int err = check_trusted(gateway->options->trusted_proxies);
     if (err < 0)
         return err;
-    const char *why = http_listen_parse(listen, &at);
+    const char *why = http_listen_parse(listen, &gateway->at);
     err = why != NULL ? -EINVAL
-                      : http_server_open(service_loop(gateway->service), at.host, at.port,
-                                         &limits, &callbacks, gateway, &gateway->server);
+                      : http_server_open(service_loop(gateway->service), gateway->at.host,
+                                         gateway->at.port, &limits, &callbacks, gateway,
+                                         &gateway->server);
     if (err < 0)
         log_event(LOG_ERROR, "cannot listen", "listen=\"%s\" error=\"%s\"", listen,
                   why != NULL ? why : strerror(-err));

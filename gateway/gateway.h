@@ -26,9 +26,11 @@
 #include "gateway/flight.h"
 #include "gateway/mesh.h"
 #include "gateway/purges.h"
+#include "runtime/browser.h"
 #include "runtime/drain.h"
 #include "runtime/hotcache.h"
 #include "runtime/http.h"
+#include "runtime/http_listen.h"
 #include "runtime/service.h"
 #include "runtime/session.h"
 
@@ -67,6 +69,8 @@ struct gateway {
     enum gateway_access_log access_log;
 
     struct http_server *server;
+    struct http_listen at;
+    struct browser_rules browser;
     struct session *session;
     struct gateway_mesh *mesh;
     struct gateway_flights *flights;

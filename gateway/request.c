@@ -102,12 +102,25 @@ static struct gateway_request *new_request(struct gateway *gateway,
 
 void gateway_request_on_head(struct http_request *http, void *arg)
 {
-    struct gateway_request *request = new_request(arg, http);
+    static const struct gateway_refusal foreign = {.status = PROTO_STATUS_FORBIDDEN};
+    struct gateway *gateway = arg;
+    struct gateway_request *request = new_request(gateway, http);
+    const char *why = NULL;
 
-    if (request == NULL)
+    if (request == NULL) {
         http_respond_copy(http, 503, "Retry-After: 1\r\n", "out of memory\n", 14);
-    else
+        return;
+    }
+    switch (browser_meet(&gateway->browser, http, &why)) {
+    case BROWSER_REFUSED:
+        gateway_request_refuse(request, &foreign, "%s", why);
+        break;
+    case BROWSER_PREFLIGHT:
+        gateway_request_page(request, 204, "text/plain", NULL, 0);
+        break;
+    default:
         gateway_route(request);
+    }
 }
 
 void gateway_request_on_body(struct http_request *http, const uint8_t *bytes, size_t size,

@@ -14,7 +14,9 @@
 #include "monitor/ring.h"
 #include "monitor/sample.h"
 #include "monitor/stats.h"
+#include "runtime/browser.h"
 #include "runtime/http.h"
+#include "runtime/http_listen.h"
 #include "runtime/session.h"
 
 struct monitor {
@@ -23,6 +25,8 @@ struct monitor {
     struct monitor_metrics *metrics;
     struct session *session;
     struct http_server *server;
+    struct http_listen at;
+    struct browser_rules browser;
     uv_timer_t timer;
 
     struct monitor_sampler sampler;

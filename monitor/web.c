@@ -1,5 +1,4 @@
 #include "monitor/state.h"
-#include "runtime/http_listen.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -119,12 +118,10 @@ static void answer(struct monitor *monitor, struct http_request *request,
     http_respond(request, ready ? 200 : 503, headers, &piece, 1);
 }
 
-static void on_complete(struct http_request *request, void *arg)
+static void route(struct monitor *monitor, struct http_request *request)
 {
-    struct monitor *monitor = arg;
     const char *method = http_method(request);
 
-    monitor->metrics->http_answers++;
     for (size_t i = 0; i < sizeof routes / sizeof routes[0]; i++) {
         if (strcmp(http_path(request), routes[i].path) != 0)
             continue;
@@ -137,6 +134,24 @@ static void on_complete(struct http_request *request, void *arg)
     }
     refuse(request, PROTO_STATUS_NOT_FOUND, "",
            "there are /, /status, /decisions, /metrics, /livez and /readyz");
+}
+
+static void on_complete(struct http_request *request, void *arg)
+{
+    struct monitor *monitor = arg;
+    const char *why = NULL;
+
+    monitor->metrics->http_answers++;
+    switch (browser_meet(&monitor->browser, request, &why)) {
+    case BROWSER_REFUSED:
+        refuse(request, PROTO_STATUS_FORBIDDEN, "", why);
+        break;
+    case BROWSER_PREFLIGHT:
+        http_respond_copy(request, 204, SAFE, NULL, 0);
+        break;
+    default:
+        route(monitor, request);
+    }
 }
 
 static void on_head(struct http_request *request, void *arg)
@@ -178,17 +193,19 @@ int monitor_web_open(struct monitor *monitor)
     static const struct http_callbacks callbacks = {on_head, on_body, on_complete,
                                                     on_over, on_over, on_refuse};
     struct http_limits limits;
-    struct http_listen at;
 
+    monitor->browser = (struct browser_rules){
+        monitor->options->listen, monitor->at.host, monitor->options->hosts_allowed,
+        monitor->options->cors_origins, "GET, HEAD"};
     http_limits_init(&limits);
     limits.connections_max = CONNECTIONS_MAX;
     limits.connections_per_peer = CONNECTIONS_PER_PEER;
     limits.body_bytes_max = BODY_BYTES_MAX;
-    const char *why = http_listen_parse(monitor->options->listen, &at);
-    int err = why != NULL
-                  ? -EINVAL
-                  : http_server_open(service_loop(monitor->service), at.host, at.port,
-                                     &limits, &callbacks, monitor, &monitor->server);
+    const char *why = http_listen_parse(monitor->options->listen, &monitor->at);
+    int err = why != NULL ? -EINVAL
+                          : http_server_open(service_loop(monitor->service),
+                                             monitor->at.host, monitor->at.port, &limits,
+                                             &callbacks, monitor, &monitor->server);
     if (err < 0)
         log_event(LOG_ERROR, "cannot listen", "listen=\"%s\" error=\"%s\"",
                   monitor->options->listen, why != NULL ? why : strerror(-err));

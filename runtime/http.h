@@ -220,6 +220,9 @@ void http_respond(struct http_request *request, int status, const char *headers,
 /* The same for a small body that is copied. */
 void http_respond_copy(struct http_request *request, int status, const char *headers,
                        const void *bytes, size_t size);
+/* Lines for the answer of this request, whoever gives it, behind its own. Replaces those
+ * of an earlier call; left out where there is no memory. */
+void http_add_headers(struct http_request *request, const char *headers);
 
 /*
  * Decode %XX and '+' in a query component in place. The new length, or -EINVAL for a

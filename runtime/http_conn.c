@@ -38,6 +38,7 @@ static void free_conn(struct http_connection *conn)
 {
     http_head_free(&conn->head);
     free(conn->answer.bytes);
+    free(conn->request.headers);
     free(conn->kept);
     free(conn->proxy);
     http_client_unref(conn->client);
@@ -102,6 +103,8 @@ static void end_request(struct http_connection *conn)
     conn->asker_counted = false;
     server->counters.requests--;
     server->callbacks.on_end(&conn->request, server->arg);
+    free(conn->request.headers);
+    conn->request.headers = NULL;
 }
 
 void http_conn_close(struct http_connection *conn)

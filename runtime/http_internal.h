@@ -222,6 +222,7 @@ struct http_request {
     bool complete; /* the last byte of the body is here */
     uint64_t started_us, received_us;
     void *data;
+    char *headers; /* of http_add_headers(), or NULL */
 };
 
 struct http_answer {

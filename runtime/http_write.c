@@ -144,9 +144,11 @@ static int build(struct http_connection *conn, int status, const char *headers,
                  size_t body_bytes, const void *copy, size_t copy_size)
 {
     struct http_answer *answer = &conn->answer;
+    const char *more = conn->request.active ? conn->request.headers : NULL;
     size_t headers_size = headers == NULL ? 0 : strlen(headers);
+    size_t more_size = more == NULL ? 0 : strlen(more);
 
-    if (reserve(answer, HEAD_FIXED_BYTES + headers_size + copy_size) < 0)
+    if (reserve(answer, HEAD_FIXED_BYTES + headers_size + more_size + copy_size) < 0)
         return -1;
     char *out = stpcpy(answer->bytes, STATUS_BEGIN);
     out = put_number(out, (uint64_t)status);
@@ -160,6 +162,8 @@ static int build(struct http_connection *conn, int status, const char *headers,
     out = put_connection(conn, out);
     if (headers_size > 0)
         out = mempcpy(out, headers, headers_size);
+    if (more_size > 0)
+        out = mempcpy(out, more, more_size);
     out = stpcpy(out, "\r\n");
     if (copy_size > 0)
         out = mempcpy(out, copy, copy_size);
@@ -367,4 +371,10 @@ void http_respond_copy(struct http_request *request, int status, const char *hea
                        const void *bytes, size_t size)
 {
     respond(request, status, headers, NULL, 0, bytes, size);
+}
+
+void http_add_headers(struct http_request *request, const char *headers)
+{
+    free(request->headers);
+    request->headers = strdup(headers);
 }

@@ -89,8 +89,8 @@ PREFIXES = {
     "smcacher": ("cacher_",), "smstore": ("cacher_store_",), "smgateway": ("gateway_",), "smmonitor": ("monitor_",),
     "smclient": ("siftmesh_",), "smredis": ("redis_", "cacher_redis_"),
 }
-RUNTIME_MODULES = ("cgroup_", "curve_", "descriptors_", "drain_", "endpoint_", "folder_", "handshake_", "hotcache_",
-                   "http_", "log_", "mesh_", "metrics_", "options_", "process_", "procfile_", "service_",
+RUNTIME_MODULES = ("browser_", "cgroup_", "curve_", "descriptors_", "drain_", "endpoint_", "folder_", "handshake_",
+                   "hotcache_", "http_", "log_", "mesh_", "metrics_", "options_", "process_", "procfile_", "service_",
                    "session_", "watch_")
 # Functions of libraries; runtime/descriptors.h and extractor/vision/sift_vlfeat.c say why.
 REPLACED = {"accept4", "vl_imconvcol_vf"}
