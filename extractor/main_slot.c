@@ -70,8 +70,11 @@ int main(int argc, char **argv)
     be_the_first_to_go();
     int err = confine(page, &filter_err);
     if (err < 0) {
-        fprintf(stderr, "siftmesh-slot %s: cannot confine itself: %s\n", number,
-                strerror(-err));
+        fprintf(stderr, "siftmesh-slot %s: cannot confine itself: %s%s\n", number,
+                strerror(-err),
+                filter_err == 0 ? ""
+                                : "; the system forbids seccomp filters, and sandbox is "
+                                  "require, or auto as root");
         return EX_OSERR;
     }
     return extractor_slot_run(EXTRACTOR_SLOT_SOCKET_FD, page, filter_err);

@@ -116,7 +116,7 @@ def test_the_sandbox_can_be_required_and_turned_off(mesh):
     mesh.kill("extractor")
     process = mesh.start_one("extractor", sandbox="perhaps")
     assert process.wait() != 0
-    assert "sandbox must be auto, require or off" in process.text()
+    assert "--sandbox is \"perhaps\", must be auto, require or off" in process.text()
     process.killed = True
     mesh.start_one("extractor", sandbox="require")
     until(lambda: events(mesh, "ready"), "a slot is ready")
