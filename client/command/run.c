@@ -85,6 +85,9 @@ static bool start_mesh(struct mesh_process *mesh)
     if (mesh->pid == 0) {
         if (freopen("/dev/null", "w", stdout) == NULL) /* its story is not ours */
             _exit(EX_OSERR);
+        signal(SIGINT, SIG_DFL);
+        signal(SIGTERM, SIG_DFL);
+        signal(SIGHUP, SIG_DFL);
         setenv("NOTIFY_SOCKET", name, 1);
         setpgid(0, 0); /* Ctrl-C is for us to pass on */
         prctl(PR_SET_PDEATHSIG, SIGTERM);
@@ -112,20 +115,20 @@ static void remove_dir(const char *dir)
 static void stop_mesh(struct mesh_process *mesh)
 {
     if (mesh->pid > 0) {
-        kill(mesh->pid, SIGTERM);
+        kill(mesh->pid, SIGINT);
         waitpid(mesh->pid, NULL, 0);
     }
-    remove_dir(mesh->dir);
+    if (mesh->dir[0] != '\0')
+        remove_dir(mesh->dir);
 }
 
-static pid_t mesh_to_stop;
+static struct mesh_process *mesh_to_stop;
 
+/* Leaves nothing behind: calls nothing but what is safe in a handler. */
 static void on_interrupt(int number)
 {
-    (void)number;
-    if (mesh_to_stop > 0)
-        kill(mesh_to_stop, SIGTERM);
-    _exit(128 + SIGINT);
+    stop_mesh(mesh_to_stop);
+    _exit(128 + number);
 }
 
 /* ---- one photo ---- */
@@ -264,11 +267,12 @@ int command_run(int argc, char **argv)
         return strcmp(argv[1], "--help") == 0 ? EX_OK : EX_USAGE;
     }
     setvbuf(stdout, NULL, _IOLBF, 0);
-    bool started = start_mesh(&mesh);
-    mesh_to_stop = mesh.pid;
+    mesh_to_stop = &mesh;
     signal(SIGINT, on_interrupt);
     signal(SIGTERM, on_interrupt);
-    if (started)
+    if (signal(SIGHUP, on_interrupt) == SIG_IGN)
+        signal(SIGHUP, SIG_IGN); /* nohup */
+    if (start_mesh(&mesh))
         code = show_all(&mesh, argc - 1, argv + 1);
     command_http_close();
     stop_mesh(&mesh);

@@ -7,12 +7,13 @@ import re
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import cv2
 import numpy
 import pytest
 
-from tests.harness.mesh import BIN, ROOT, until
+from tests.harness.mesh import BIN, ROOT, SLOWNESS, until
 from tests.harness.scenes import encoded
 
 
@@ -195,6 +196,20 @@ def test_run_draws_a_generated_scene_and_leaves_nothing_behind(tmp_path):
     assert picture.shape == (480, 640, 3)
     colourful = (picture.max(axis=2).astype(int) - picture.min(axis=2)) > 60
     assert colourful.mean() > 0.02, "keypoints are drawn in colour"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_run_that_is_interrupted_leaves_nothing_behind(tmp_path, number):
+    run = subprocess.Popen([BIN / "siftmesh", "run"], cwd=tmp_path, stdout=subprocess.PIPE,
+                           text=True, start_new_session=True)
+    try:
+        folder = Path(re.search(r"starting a mesh in (\S+)", run.stdout.readline()).group(1))
+        until(lambda: (folder / "gateway.port").exists(), "it is up")
+        run.send_signal(number)
+        assert run.wait(60 * SLOWNESS) == 128 + number
+    finally:
+        run.kill()
+    assert not folder.exists()
 
 
 def test_up_is_ready_restarts_what_dies_and_stops(tmp_path):
