@@ -249,6 +249,7 @@ static int exit_code(const struct extractor_error *error)
     case PROTO_STATUS_BAD_TYPE:
     case PROTO_STATUS_UNDECODABLE:
     case PROTO_STATUS_TOO_MANY_PIXELS:
+    case PROTO_STATUS_TOO_MANY_FEATURES:
         return EX_DATAERR;
     default:
         return EX_SOFTWARE;

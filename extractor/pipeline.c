@@ -5,6 +5,7 @@
 #include "extractor/vision/sift.h"
 #include "extractor/vision/sift_native.h"
 #include "proto/mask.h"
+#include "proto/picture.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -139,6 +140,7 @@ struct work {
     struct vision_control *control;
     struct vision_image image, mask; /* mask.pixels NULL: none */
     struct extractor_result result;
+    uint64_t found, features_max; /* where there are too many: at least, at most */
 };
 
 /* As it is stored, and of the picture's size, which bounds its memory. */
@@ -276,15 +278,36 @@ static int find(const struct work *w, const struct vision_sift_params *params,
 
 static int features(struct work *w)
 {
+    const struct proto_picture picture = {
+        (uint32_t)w->image.width_px, (uint32_t)w->image.height_px, w->image.depth_bits};
     struct vision_sift_params params = sift_params(&w->job->params);
     struct vision_features found = {0};
 
+    params.features_max = proto_picture_features_max(&picture, &w->job->params);
+    params.waiting_max = proto_picture_waiting_max(&picture, &w->job->params);
     params.mask = w->mask.pixels != NULL ? &w->mask : NULL;
     int err = find(w, &params, &found);
+    if (err == -E2BIG) {
+        w->found = found.count;
+        w->features_max =
+            found.count > params.features_max ? params.features_max : params.waiting_max;
+    }
     if (err == 0)
         err = blob_from(w->job, &found, &w->result);
     vision_features_free(&found);
     return err;
+}
+
+static int fail_features(const struct work *w, struct extractor_error *error)
+{
+    fail(error, PROTO_STATUS_TOO_MANY_FEATURES,
+         "A picture of this size may have %" PRIu64
+         " features with these parameters, it has at least %" PRIu64
+         "; max_features keeps the strongest.",
+         w->features_max, w->found);
+    error->limit = w->features_max;
+    error->actual = w->found;
+    return -1;
 }
 
 /* The stages after decoding. 0, or a negative errno. */
@@ -323,7 +346,9 @@ int extractor_pipeline_run(const struct extractor_job *job,
         w.result.width_px = (uint32_t)w.image.width_px;
         w.result.height_px = (uint32_t)w.image.height_px;
         int err = work(&w);
-        code = err < 0 ? fail_errno(error, err) : 0;
+        code = err == -E2BIG ? fail_features(&w, error)
+               : err < 0     ? fail_errno(error, err)
+                             : 0;
     }
     decode_image_free(&w.image);
     decode_image_free(&w.mask);

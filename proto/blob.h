@@ -29,7 +29,9 @@
 #define PROTO_DESCRIPTOR_BYTES  128
 #define PROTO_BLOB_VERSION      1
 #define PROTO_BLOB_HEADER_BYTES 160
-#define PROTO_BLOB_FEATURES_MAX 4000000u /* 592 MB: no picture in bounds has more */
+#define PROTO_BLOB_FEATURES_MAX                                                          \
+    1000000u /* 148 MB; a picture that has more is refused                               \
+              */
 
 struct proto_blob {
     uint32_t count;

@@ -1,5 +1,6 @@
 #include "proto/picture.h"
 
+#include "proto/blob.h"
 #include "proto/bytes.h"
 #include "proto/mask.h"
 
@@ -194,10 +195,11 @@ int proto_picture_probe(const uint8_t *bytes, size_t size, struct proto_picture 
 
 /* ---- what it costs ---------------------------------------------------------------- */
 
-#define BASE_BYTES             (256u << 10) /* what any job needs, so small it be */
+#define BASE_BYTES             (1u << 20) /* what any job needs, so small it be */
 #define NLM_SCRATCH_BYTES      (4u << 20)
 #define DECODER_BYTES_A_PIXEL  8u
-#define FEATURES_BYTES_A_PIXEL 3u /* 148 each; of the busiest photographs one in 50 */
+#define DECODER_PAD_PX         64u  /* of blocks that are not whole */
+#define DECODER_BYTES_A_COLUMN 256u /* rows on their way */
 #define FLOAT_BYTES            4u
 /* Sides are cut to this, beyond any that a slot looks at, so that no sum overflows. */
 #define SIDE_MAX_PX (1u << 24)
@@ -217,6 +219,77 @@ static uint64_t pixels_of(const struct proto_picture *picture)
     return side_of(picture->width_px) * side_of(picture->height_px);
 }
 
+/* ---- features ---- */
+
+#define FEATURES_FREE 5000u /* of a picture of any size */
+#define DENSITY       0.14  /* of a pixel and layer, at sigma 1, doubled */
+#define LAYERS_MORE   4     /* layers above these have the same extrema */
+/* A feature is 152 bytes while it is kept and 148 in the result; sorting takes 48 more,
+ * and when sorting is due because of max_features there are twice as many. */
+#define KEPT_BYTES    300u
+#define SORTED_BYTES  200u
+#define SORTED_MORE   1028u
+#define BEST_BYTES    48u  /* for each of max_features: the responses of the best */
+#define WAITING_BYTES 140u /* 28, in an array that grows and is emptied by halves */
+#define VLFEAT_BYTES                                                                     \
+    480u /* 192 kept and as many to sort, in an array a quarter larger                   \
+          */
+
+static double density_of(const struct proto_params *params)
+{
+    int layers =
+        params->octave_layers < LAYERS_MORE ? params->octave_layers : LAYERS_MORE;
+    double density = DENSITY * layers / (params->sigma * params->sigma);
+
+    for (int octave = -1; octave < params->first_octave; octave++)
+        density /= 4;
+    return density;
+}
+
+static uint32_t features_in(double pixels, const struct proto_params *params)
+{
+    double most = FEATURES_FREE + pixels * density_of(params);
+
+    return most < PROTO_BLOB_FEATURES_MAX ? (uint32_t)most : PROTO_BLOB_FEATURES_MAX;
+}
+
+uint32_t proto_picture_features_max(const struct proto_picture *picture,
+                                    const struct proto_params *params)
+{
+    return features_in((double)pixels_of(picture), params);
+}
+
+/* Those of the rows within 36 sigmas and a band, of all octaves: twice the first one's.
+ */
+uint32_t proto_picture_waiting_max(const struct proto_picture *picture,
+                                   const struct proto_params *params)
+{
+    double width_px = (double)side_of(picture->width_px);
+    double height_px = (double)side_of(picture->height_px);
+    double shorter_px = width_px < height_px ? width_px : height_px;
+    double longer_px = width_px < height_px ? height_px : width_px;
+    double rows_px = 2 * (36 * params->sigma + 32);
+
+    return features_in(longer_px * (rows_px < shorter_px ? rows_px : shorter_px), params);
+}
+
+uint64_t proto_picture_features_bytes(const struct proto_picture *picture,
+                                      const struct proto_params *params)
+{
+    uint64_t all = proto_picture_features_max(picture, params);
+    uint64_t wanted = (uint64_t)params->max_features;
+
+    if (params->sift == PROTO_SIFT_VLFEAT)
+        return all * VLFEAT_BYTES;
+    all *= KEPT_BYTES;
+    if (wanted == 0 || wanted >= proto_picture_features_max(picture, params))
+        return all;
+    return (2 * wanted + SORTED_MORE) * SORTED_BYTES + wanted * BEST_BYTES +
+           (uint64_t)proto_picture_waiting_max(picture, params) * WAITING_BYTES;
+}
+
+/* ---- the whole ---- */
+
 /* Rings of rows, whose number grows with the blurs; what is described, a square. */
 static uint64_t native_bytes(const struct proto_picture *picture,
                              const struct proto_params *params)
@@ -226,8 +299,7 @@ static uint64_t native_bytes(const struct proto_picture *picture,
     uint64_t side_px = most(side_of(picture->width_px), side_of(picture->height_px));
     uint64_t columns = params->first_octave < 0 ? 2 * side_px : side_px;
 
-    return pixels_of(picture) * FEATURES_BYTES_A_PIXEL + columns * (uint64_t)column +
-           (uint64_t)(46000 * sigma * sigma);
+    return columns * (uint64_t)column + (uint64_t)(46000 * sigma * sigma);
 }
 
 static uint64_t vlfeat_bytes(const struct proto_picture *picture,
@@ -239,18 +311,27 @@ static uint64_t vlfeat_bytes(const struct proto_picture *picture,
     return pixels_of(picture) * FLOAT_BYTES * (1 + doubled * planes);
 }
 
+static uint64_t decoder_bytes(const struct proto_picture *picture)
+{
+    uint64_t columns = side_of(picture->width_px), rows = side_of(picture->height_px);
+
+    return (columns + DECODER_PAD_PX) * (rows + DECODER_PAD_PX) * DECODER_BYTES_A_PIXEL +
+           columns * DECODER_BYTES_A_COLUMN;
+}
+
 uint64_t proto_picture_job_bytes(const struct proto_picture *picture,
                                  enum proto_kind kind, const struct proto_params *params)
 {
     uint64_t plane = pixels_of(picture) * (picture->depth_bits / 8);
-    uint64_t stage = pixels_of(picture) * DECODER_BYTES_A_PIXEL;
+    uint64_t stage = decoder_bytes(picture);
 
     if (kind == PROTO_KIND_DENOISE || params->denoise == PROTO_DENOISE_NLM)
         stage = most(stage, plane + NLM_SCRATCH_BYTES);
     if (kind == PROTO_KIND_FEATURES)
-        stage = most(stage, params->sift == PROTO_SIFT_VLFEAT
-                                ? vlfeat_bytes(picture, params)
-                                : native_bytes(picture, params));
+        stage = most(stage, proto_picture_features_bytes(picture, params) +
+                                (params->sift == PROTO_SIFT_VLFEAT
+                                     ? vlfeat_bytes(picture, params)
+                                     : native_bytes(picture, params)));
     return BASE_BYTES + plane + stage;
 }
 
@@ -264,5 +345,5 @@ uint64_t proto_picture_cost_bytes(const uint8_t *bytes, size_t size, enum proto_
     if (proto_picture_probe(bytes, picture_bytes, &picture) < 0)
         return BASE_BYTES + size;
     uint64_t cost = proto_picture_job_bytes(&picture, kind, params) + size;
-    return has_mask ? cost + pixels_of(&picture) : cost;
+    return has_mask ? cost + 2 * pixels_of(&picture) : cost;
 }

@@ -47,5 +47,5 @@ int proto_status_http(unsigned status)
 bool proto_status_is_of_input(unsigned status)
 {
     return status == PROTO_STATUS_UNDECODABLE || status == PROTO_STATUS_TOO_MANY_PIXELS ||
-           status == PROTO_STATUS_BAD_TYPE;
+           status == PROTO_STATUS_BAD_TYPE || status == PROTO_STATUS_TOO_MANY_FEATURES;
 }

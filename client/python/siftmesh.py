@@ -132,25 +132,46 @@ def _picture_size(image):
     return None
 
 
+def _features_in(pixels, value):
+    """Features that so many pixels may have."""
+    density = 0.14 * min(value["octave_layers"], 4) / (value["sigma"] * value["sigma"])
+    for _ in range(-1, value["first_octave"]):
+        density /= 4
+    return int(min(5000 + pixels * density, 1000000))
+
+
+def _features_bytes(width, height, value):
+    """Memory that they take."""
+    most, wanted = _features_in(width * height, value), value["max_features"]
+    if value["sift"] == "vlfeat":
+        return 480 * most
+    if wanted == 0 or wanted >= most:
+        return 300 * most
+    rows = min(2 * (36 * value["sigma"] + 32), min(width, height))
+    waiting = _features_in(max(width, height) * rows, value)
+    return (2 * wanted + 1028) * 200 + 48 * wanted + 140 * waiting
+
+
 def cost(image, method, given):
-    """Memory that a job is expected to need, in bytes; the formula is in proto/picture.h."""
+    """Memory that a job may need, in bytes; the formula is in proto/picture.h."""
     size = _picture_size(image)
     if not size:
-        return (256 << 10) + len(image)
+        return (1 << 20) + len(image)
     value = {name: given.get(name, default) for name, _, default in PARAMETERS}
     width, height, depth = size
     pixels, n, sigma = width * height, value["octave_layers"], value["sigma"]
     doubled = value["first_octave"] < 0
-    stage = 8 * pixels
+    stage = 8 * (width + 64) * (height + 64) + 256 * width
     if method == "denoise" or value["denoise"] == "nlm":
         stage = max(stage, pixels * depth + (4 << 20))
+    more = _features_bytes(width, height, value)
     if method == "features" and value["sift"] == "vlfeat":
-        stage = max(stage, 4 * pixels * (1 + (4 if doubled else 1) * (4 * n + 10)))
+        stage = max(stage, more + 4 * pixels * (1 + (4 if doubled else 1) * (4 * n + 10)))
     elif method == "features":
         column = int(512 + 256 * n + (1536 + 430 * n) * sigma)
         columns = max(width, height) * (2 if doubled else 1)
-        stage = max(stage, 3 * pixels + columns * column + int(46000 * sigma * sigma))
-    return (256 << 10) + pixels * depth + stage + len(image)
+        stage = max(stage, more + columns * column + int(46000 * sigma * sigma))
+    return (1 << 20) + pixels * depth + stage + len(image)
 
 
 def _key_lines(path):

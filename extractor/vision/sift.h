@@ -24,7 +24,7 @@
 #include <stdint.h>
 
 #define VISION_DESCRIPTOR_BYTES  128
-#define VISION_SIFT_FEATURES_MAX 4000000u
+#define VISION_SIFT_FEATURES_MAX 1000000u
 
 enum vision_norm {
     VISION_NORM_L2,  /* VLFeat's: unit length, cut at 0.2, unit length; times 512 */
@@ -39,14 +39,18 @@ struct vision_sift_params {
     double edge;       /* >= 1: greatest ratio of the two curvatures */
     double sigma;      /* 0.6 to 10 pixels: blur of an octave's first layer; the picture
                         * itself is taken to have 0.5 */
-    uint32_t max_features; /* the first so many of the order above; 0: no cap of the
-                            * caller's, VISION_SIFT_FEATURES_MAX holds all the same */
+    uint32_t max_features; /* the first so many of the order above; 0: no cap; at
+                            * most VISION_SIFT_FEATURES_MAX */
     bool upright;          /* one feature a keypoint, its orientation 0 */
     enum vision_norm norm;
     const struct vision_image *mask; /* NULL: none; else of the picture's size, 8 or 16
                                       * bits: no features where its nearest pixel is 0 */
     bool spread; /* with max_features: not the first of the order but those of a choice
                   * spread over the picture by cells (sift_select.c) */
+    /* More than `features_max` that max_features does not cut are an error, so are more
+     * than `waiting_max` keypoints that wait for rows: what bounds memory. 0, or above
+     * it: VISION_SIFT_FEATURES_MAX. */
+    uint32_t features_max, waiting_max;
 };
 
 struct vision_feature {
@@ -68,9 +72,10 @@ struct vision_features {
 /*
  * All features of `image`; a picture too small for an octave has none. Returns 0 with
  * `out` filled (release it with vision_features_free); -EINVAL when a parameter is out of
- * range; -EFBIG when VLFeat's indices cannot reach all of its pyramid (from 67 megapixels
- * on at three layers, doubled); -ENOMEM; -ECANCELED, looked for between octaves and every
- * few features.
+ * range; -E2BIG when it has more features than may be, and then out->count says how many
+ * there are at least, without items; -EFBIG when VLFeat's indices cannot reach all of its
+ * pyramid (from 67 megapixels on at three layers, doubled); -ENOMEM; -ECANCELED, looked
+ * for between octaves and every few features.
  */
 int vision_sift(const struct vision_image *image, const struct vision_sift_params *params,
                 struct vision_control *control, struct vision_features *out);

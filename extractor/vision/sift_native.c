@@ -116,6 +116,10 @@ int vision_sift_native(const struct vision_kernels *k, const struct vision_image
     int err = vision_sift_points_init(&w->points, params, &w->stream);
     if (err == 0 && w->stream.octaves > 0)
         err = work_in_arena(w, image);
+    if (err == 0 && w->points.over > 0) {
+        *out = (struct vision_features){NULL, w->points.over};
+        err = -E2BIG;
+    }
     if (err == 0)
         err = vision_sift_points_rank(&w->points);
     if (err == 0)

@@ -127,6 +127,10 @@ int vision_sift_points_rank(struct sift_points *p)
                                               .spread = p->best.spread};
     struct vision_features sorted = {p->items, p->count};
 
+    if (p->items == NULL) {
+        p->items = malloc(sizeof *p->items); /* of no features, and never NULL */
+        return p->items == NULL ? -ENOMEM : 0;
+    }
     int err = sort_features(p);
     if (err == 0)
         err = vision_sift_select(&sorted, p->stream->width_px, p->stream->height_px,

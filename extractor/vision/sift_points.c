@@ -11,17 +11,27 @@
 #define GROW_FIRST    1024
 #define ALIGN_BYTES   64
 
+static size_t bound_of(uint32_t most)
+{
+    return most > 0 && most < VISION_SIFT_FEATURES_MAX ? most : VISION_SIFT_FEATURES_MAX;
+}
+
 int vision_sift_points_init(struct sift_points *p,
                             const struct vision_sift_params *params,
                             struct sift_stream *stream)
 {
-    const bool spread = params->spread && params->max_features > 0;
+    const size_t most = bound_of(params->features_max);
+    const bool cuts = params->max_features > 0 && params->max_features < most;
+    const bool spread = params->spread && cuts;
 
-    *p = (struct sift_points){
-        .params = params, .stream = stream, .limit = VISION_SIFT_FEATURES_MAX};
-    if (params->max_features > 0 && params->max_features < p->limit)
-        p->limit = params->max_features;
+    *p = (struct sift_points){.params = params,
+                              .stream = stream,
+                              .cuts = cuts,
+                              .limit = cuts ? params->max_features : most,
+                              .waiting_max = cuts ? bound_of(params->waiting_max) : most};
     vision_sift_windows_init(&p->windows);
+    if (!cuts)
+        return 0;
     return vision_sift_best_init(&p->best, stream->width_px, stream->height_px, p->limit,
                                  spread);
 }
@@ -53,22 +63,35 @@ void vision_sift_points_free(struct sift_points *p)
     *p = (struct sift_points){0};
 }
 
-/* Room for `more` after `count` items of `size` bytes. */
-static int reserve(void **items, size_t *capacity, size_t count, size_t more, size_t size)
+/* Too many: from now on they are only counted. */
+static void give_up(struct sift_points *p)
 {
-    if (count + more <= *capacity)
-        return 0;
-    size_t wanted = *capacity < GROW_FIRST ? GROW_FIRST : *capacity + *capacity / 2;
-    wanted = wanted < count + more ? count + more : wanted;
-    void *grown = realloc(*items, wanted * size);
-    if (grown == NULL)
-        return -ENOMEM;
-    *items = grown;
-    *capacity = wanted;
-    return 0;
+    p->over = p->count + p->waiting;
+    free(p->items);
+    p->items = NULL;
+    p->count = p->capacity = p->waiting = 0;
+    for (size_t i = 0; i < SIFT_OCTAVES_MAX; i++) {
+        free(p->queues[i].items);
+        p->queues[i].items = NULL;
+        p->queues[i].count = p->queues[i].capacity = p->queues[i].described = 0;
+    }
 }
 
 /* ---- found ---- */
+
+static int queue_add(struct sift_queue *q, const struct sift_point *point)
+{
+    if (q->count == q->capacity) {
+        size_t wanted = q->capacity < GROW_FIRST ? GROW_FIRST : q->capacity / 2 * 3;
+        struct sift_point *grown = realloc(q->items, wanted * sizeof *grown);
+        if (grown == NULL)
+            return -ENOMEM;
+        q->items = grown;
+        q->capacity = wanted;
+    }
+    q->items[q->count++] = *point;
+    return 0;
+}
 
 static struct sift_queue *queue_of(struct sift_points *p, const struct sift_octave *o)
 {
@@ -97,23 +120,29 @@ int vision_sift_points_on_hit(void *arg, struct sift_octave *o, size_t layer, si
 
     if (!vision_sift_refine(o, p->params, layer, x, y, &point))
         return 0;
+    const bool is_cut = p->cuts;
     const float x_px = place_px(p, o, point.x), y_px = place_px(p, o, point.y);
     if (!is_inside(p, x_px, y_px) ||
-        vision_sift_best_beats(&p->best, x_px, y_px, point.response))
+        (is_cut && vision_sift_best_beats(&p->best, x_px, y_px, point.response)))
         return 0;
     vision_sift_known_advance(&q->known, y);
     if (!vision_sift_known_add(&q->known, point.layer, point.at_x, point.at_y))
         return 0;
-    void *items = q->items;
-    int err = reserve(&items, &q->capacity, q->count, 1, sizeof point);
-    q->items = items;
+    if (p->over > 0) {
+        p->over++;
+        return 0;
+    }
+    if (p->waiting >= p->waiting_max || (!is_cut && p->count + p->waiting >= p->limit)) {
+        give_up(p);
+        p->over++;
+        return 0;
+    }
+    int err = queue_add(q, &point);
     if (err < 0)
         return err;
-    q->items[q->count++] = point;
-    return vision_sift_best_add(&p->best, x_px, y_px, point.response);
+    p->waiting++;
+    return is_cut ? vision_sift_best_add(&p->best, x_px, y_px, point.response) : 0;
 }
-
-/* ---- described ---- */
 
 struct vision_features vision_sift_points_take(struct sift_points *p)
 {
@@ -123,18 +152,23 @@ struct vision_features vision_sift_points_take(struct sift_points *p)
     return features;
 }
 
+/* Room for the features of one more keypoint. */
+static int make_room(struct sift_points *p)
+{
+    const size_t most = p->cuts ? 2 * p->limit + GROW_FIRST : p->limit;
+
+    if (p->items == NULL) {
+        p->capacity = most + SIFT_ANGLES_MAX;
+        p->items = malloc(p->capacity * sizeof *p->items);
+        return p->items == NULL ? -ENOMEM : 0;
+    }
+    return p->cuts && p->count >= most ? vision_sift_points_rank(p) : 0;
+}
+
 static int point_describe(struct sift_points *p, const struct sift_octave *o,
                           const struct sift_point *point)
 {
-
-    if (p->count >= 2 * p->limit + GROW_FIRST) {
-        int short_of = vision_sift_points_rank(p);
-        if (short_of < 0)
-            return short_of;
-    }
-    void *items = p->items;
-    int err = reserve(&items, &p->capacity, p->count, SIFT_ANGLES_MAX, sizeof *p->items);
-    p->items = items;
+    int err = make_room(p);
     if (err < 0)
         return err;
     size_t count = vision_sift_describe(p, o, point, p->items + p->count);
@@ -145,6 +179,8 @@ static int point_describe(struct sift_points *p, const struct sift_octave *o,
         f->scale = point->scale * (float)sift_power_of_two(o->index);
         f->response = point->response;
     }
+    if (!p->cuts && p->count > p->limit)
+        give_up(p);
     return 0;
 }
 
@@ -156,6 +192,13 @@ static void queue_trim(struct sift_queue *q)
     q->count -= q->described;
     memmove(q->items, q->items + q->described, q->count * sizeof q->items[0]);
     q->described = 0;
+}
+
+static bool is_beaten(struct sift_points *p, const struct sift_octave *o,
+                      const struct sift_point *point)
+{
+    return p->cuts && vision_sift_best_beats(&p->best, place_px(p, o, point->x),
+                                             place_px(p, o, point->y), point->response);
 }
 
 int vision_sift_points_on_rows(void *arg, struct sift_octave *o)
@@ -171,12 +214,14 @@ int vision_sift_points_on_rows(void *arg, struct sift_octave *o)
             break;
         if (q->described % STEP_FEATURES == 0 && vision_step(p->stream->control))
             return -ECANCELED;
-        if (vision_sift_best_beats(&p->best, place_px(p, o, point->x),
-                                   place_px(p, o, point->y), point->response))
+        p->waiting--;
+        if (is_beaten(p, o, point))
             continue;
         int err = point_describe(p, o, point);
         if (err < 0)
             return err;
+        if (p->over > 0)
+            return 0;
     }
     queue_trim(q);
     return 0;

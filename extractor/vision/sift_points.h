@@ -40,10 +40,16 @@ struct sift_points {
     struct sift_windows windows;
     float *patch; /* in the arena: samples round one keypoint */
 
-    struct vision_feature *items; /* malloc'd; no order */
+    /* malloc'd, no order; of its final capacity from the first feature on, since memory
+     * that is not written to is none, and to grow would take twice as much */
+    struct vision_feature *items;
     size_t count, capacity;
 
-    size_t limit; /* features wanted, >= 1; `items` holds at most 2 * limit + some */
+    size_t limit;   /* features wanted, >= 1 */
+    bool cuts;      /* what is weaker than the best `limit`; else more are an error */
+    size_t waiting; /* in the queues, not described */
+    size_t waiting_max;
+    size_t over; /* not 0: it is that error, and so many have been counted */
     struct sift_best best;
 };
 
@@ -62,7 +68,8 @@ int vision_sift_points_init(struct sift_points *p,
                             struct sift_stream *stream);
 void vision_sift_points_free(struct sift_points *p);
 
-/* The stream's callbacks; `arg` is a struct sift_points. 0, -ENOMEM or -ECANCELED. */
+/* The stream's callbacks; `arg` is a struct sift_points. 0, -ENOMEM or -ECANCELED. Where
+ * there are too many features they go on and count. */
 int vision_sift_points_on_hit(void *arg, struct sift_octave *o, size_t layer, size_t x,
                               size_t y);
 int vision_sift_points_on_rows(void *arg, struct sift_octave *o);

@@ -29,11 +29,11 @@
 
 #define FULL_SCALE    255.0 /* of the floats given to VLFeat, whatever the depth */
 #define INPUT_BLUR_PX 0.5
-#define OCTAVE_MIN_PX 8  /* shorter side of the last octave: a descriptor spans more */
-#define STEP_ROWS     16 /* rows searched between two looks at `cancel` */
-#define STEP_FEATURES 32 /* features described between two: under 2 ms */
-#define ANGLES_MAX    4  /* VLFeat's bound on orientations of a keypoint */
-#define KEPT_MIN      1024
+#define OCTAVE_MIN_PX 8    /* shorter side of the last octave: a descriptor spans more */
+#define STEP_ROWS     16   /* rows searched between two looks at `cancel` */
+#define STEP_FEATURES 32   /* features described between two: under 2 ms */
+#define ANGLES_MAX    4    /* VLFeat's bound on orientations of a keypoint */
+#define ROOM_MORE     1024 /* and a quarter: equals that are dropped later */
 #define TWO_PI        6.283185307179586
 
 struct kept {
@@ -46,8 +46,9 @@ struct work {
     struct vision_control *control;
     VlSiftFilt *filt;
     struct kept *kept;
-    size_t count, capacity;
-    size_t cap; /* most features in the result */
+    size_t count, room;
+    size_t most; /* features that may be */
+    size_t cap;  /* of them in the result, the others cut off */
 };
 
 static bool params_are_valid(const struct vision_sift_params *p)
@@ -170,45 +171,6 @@ static float angle_normal(double radians)
     return rounded < (float)TWO_PI ? rounded : 0.0f;
 }
 
-static int work_reserve(struct work *w, size_t more)
-{
-    if (w->count + more <= w->capacity)
-        return 0;
-    size_t capacity = w->capacity < KEPT_MIN ? KEPT_MIN : 2 * w->capacity;
-    struct kept *kept = realloc(w->kept, capacity * sizeof *kept);
-    if (kept == NULL)
-        return -ENOMEM;
-    w->kept = kept;
-    w->capacity = capacity;
-    return 0;
-}
-
-static int keypoint_add(struct work *w, const struct vision_extremum *e)
-{
-    const VlSiftKeypoint key = keypoint_of(w->filt, e);
-    double angles[ANGLES_MAX] = {0};
-    int count = 1;
-
-    if (!can_be_described(w->filt, e))
-        return 0;
-    if (!w->params->upright)
-        count = vl_sift_calc_keypoint_orientations(w->filt, angles, &key);
-    if (work_reserve(w, ANGLES_MAX) < 0)
-        return -ENOMEM;
-
-    for (int i = 0; i < count; i++) {
-        struct kept *kept = &w->kept[w->count++];
-        kept->key = key;
-        kept->feature =
-            (struct vision_feature){.x = key.x,
-                                    .y = key.y,
-                                    .scale = key.sigma,
-                                    .orientation = angle_normal(angles[i]),
-                                    .response = (float)(fabs(e->value) / FULL_SCALE)};
-    }
-    return 0;
-}
-
 static int ascending(float a, float b)
 {
     return (a > b) - (a < b);
@@ -243,6 +205,49 @@ static void work_select(struct work *w)
             w->kept[++count] = w->kept[i];
     count++;
     w->count = count < w->cap ? count : w->cap;
+}
+
+/* Room for the features of one more keypoint. The array has its final size at once:
+ * memory that is not written to is none. -E2BIG: there are too many to be kept. */
+static int work_make_room(struct work *w)
+{
+    if (w->kept == NULL)
+        w->kept = malloc((w->room + ANGLES_MAX) * sizeof *w->kept);
+    if (w->kept == NULL)
+        return -ENOMEM;
+    if (w->count < w->room)
+        return 0;
+    if (vision_step(w->control))
+        return -ECANCELED;
+    work_select(w);
+    return w->count > w->most ? -E2BIG : 0;
+}
+
+static int keypoint_add(struct work *w, const struct vision_extremum *e)
+{
+    const VlSiftKeypoint key = keypoint_of(w->filt, e);
+    double angles[ANGLES_MAX] = {0};
+    int count = 1;
+
+    if (!can_be_described(w->filt, e))
+        return 0;
+    if (!w->params->upright)
+        count = vl_sift_calc_keypoint_orientations(w->filt, angles, &key);
+    int err = work_make_room(w);
+    if (err < 0)
+        return err;
+
+    for (int i = 0; i < count; i++) {
+        struct kept *kept = &w->kept[w->count++];
+        kept->key = key;
+        kept->feature =
+            (struct vision_feature){.x = key.x,
+                                    .y = key.y,
+                                    .scale = key.sigma,
+                                    .orientation = angle_normal(angles[i]),
+                                    .response = (float)(fabs(e->value) / FULL_SCALE)};
+    }
+    return 0;
 }
 
 static void quantise(uint8_t out[VISION_DESCRIPTOR_BYTES],
@@ -406,13 +411,19 @@ static int features_out(const struct work *w, const struct vision_image *image,
     return err;
 }
 
-static size_t cap_of(const struct vision_sift_params *params)
+static struct work work_for(const struct vision_sift_params *params,
+                            struct vision_control *control)
 {
-    uint32_t cap = params->max_features;
-    if (params->mask != NULL ||
-        params->spread) /* all have to be there to be chosen from */
-        cap = 0;
-    return cap > 0 && cap < VISION_SIFT_FEATURES_MAX ? cap : VISION_SIFT_FEATURES_MAX;
+    const uint32_t most = params->features_max, cap = params->max_features;
+    struct work w = {.params = params, .control = control};
+
+    w.most =
+        most > 0 && most < VISION_SIFT_FEATURES_MAX ? most : VISION_SIFT_FEATURES_MAX;
+    w.room = w.most + w.most / 4 + ROOM_MORE;
+    /* With a mask or spread all have to be there to be chosen from. */
+    bool cuts = cap > 0 && params->mask == NULL && !params->spread;
+    w.cap = cuts && cap < w.most ? cap : w.room;
+    return w;
 }
 
 int vision_sift(const struct vision_image *image, const struct vision_sift_params *params,
@@ -423,7 +434,7 @@ int vision_sift(const struct vision_image *image, const struct vision_sift_param
     if (!offsets_fit(image->width_px, image->height_px, params))
         return -EFBIG;
 
-    struct work w = {.params = params, .control = control, .cap = cap_of(params)};
+    struct work w = work_for(params, control);
     float *pixels = NULL;
     int err = 0;
     int octaves =
@@ -434,8 +445,12 @@ int vision_sift(const struct vision_image *image, const struct vision_sift_param
     }
     if (err == 0 && octaves > 0)
         err = pyramid_run(&w, pixels);
+    if (err == 0 && w.count > w.most)
+        err = -E2BIG;
     if (err == 0)
         err = features_out(&w, image, out);
+    if (err == -E2BIG)
+        *out = (struct vision_features){NULL, w.count};
 
     if (w.filt != NULL)
         vl_sift_delete(w.filt);

@@ -21,10 +21,10 @@ static const struct {
     const char *name;
     struct vision_sift_params params;
 } sifts[] = {
-    {"default", {-1, 3, 0.04, 10, 1.6, 0, false, VISION_NORM_L2, NULL, false}},
-    {"capped", {-1, 3, 0.04, 10, 1.6, 50, false, VISION_NORM_ROOT, NULL, false}},
-    {"upright", {0, 4, 0.02, 20, 1.2, 0, true, VISION_NORM_L2, NULL, false}},
-    {"spread", {-1, 3, 0.04, 10, 1.6, 50, false, VISION_NORM_L2, NULL, true}},
+    {"default", {-1, 3, 0.04, 10, 1.6, 0, false, VISION_NORM_L2, NULL, false, 0, 0}},
+    {"capped", {-1, 3, 0.04, 10, 1.6, 50, false, VISION_NORM_ROOT, NULL, false, 0, 0}},
+    {"upright", {0, 4, 0.02, 20, 1.2, 0, true, VISION_NORM_L2, NULL, false, 0, 0}},
+    {"spread", {-1, 3, 0.04, 10, 1.6, 50, false, VISION_NORM_L2, NULL, true, 0, 0}},
 };
 enum { SIFTS = sizeof sifts / sizeof sifts[0] };
 

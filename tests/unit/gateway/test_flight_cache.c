@@ -31,7 +31,7 @@ static void a_miss_is_computed_answered_and_then_put_with_its_lease(void **state
     assert_string_equal(bench.fake.sent[1].submit.service, "extract");
     assert_int_equal(bench.fake.sent[1].payload_bytes, 7);
     assert_int_equal(bench.fake.sent[1].submit.params_bytes, PROTO_PARAMS_BYTES);
-    assert_int_equal(bench.fake.sent[1].envelope.cost_bytes, (256 << 10) + 7);
+    assert_int_equal(bench.fake.sent[1].envelope.cost_bytes, (1 << 20) + 7);
     answer_blob(&bench, 1, key_a,
                 &(struct proto_outcome){.decode_us = 1, .denoise_us = 2, .sift_us = 5});
     assert_int_equal(asker.done, 1);
