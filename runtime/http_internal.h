@@ -39,7 +39,7 @@
 #define HTTP_SWEEP_MS 100u
 /* A client that had just connected when the server began to drain has this time to begin
  * its request. */
-#define HTTP_LATE_MS 250u
+#define HTTP_LATE_MS 1000u
 /* Connections over a bound that are told so, with a lingering close, at once; they take
  * no place of the others'. */
 #define HTTP_REFUSED_MAX 64u

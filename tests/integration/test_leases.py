@@ -67,7 +67,7 @@ def test_a_high_request_lifts_the_batch_one_for_the_same_picture(mesh):
     blocker = Asker(port, encoded(".jpg", width=1600, height=1200, seed=73), SLOW)
     until(lambda: running(mesh) == 1, "the slot is taken")
     batch = Asker(port, wanted, priority="batch")
-    others = [Asker(port, encoded(".png", width=640, height=480, seed=80 + i))
+    others = [Asker(port, encoded(".jpg", width=1400, height=1000, seed=80 + i))
               for i in range(3)]
     until(lambda: queued(mesh) == 4, "all wait")
     high = Asker(port, wanted, priority="high")
