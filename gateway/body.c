@@ -100,7 +100,9 @@ void gateway_body_begin(struct gateway_body *body, struct gateway_budget *budget
     body->expected = expected;
 }
 
-/* Of a body that holds `needed` bytes now. */
+/* Of a body that holds `needed` bytes now. One of up to two steps is whole at once: that
+ * is most pictures of a thumbnail's size, and to copy them as they grow costs more than
+ * their memory does. */
 static size_t next_capacity(const struct gateway_body *body, size_t needed,
                             size_t capacity_max)
 {
@@ -108,7 +110,8 @@ static size_t next_capacity(const struct gateway_body *body, size_t needed,
 
     if (capacity < GATEWAY_BODY_STEP_BYTES)
         capacity = GATEWAY_BODY_STEP_BYTES;
-    if (capacity > body->expected && needed <= body->expected)
+    if (needed <= body->expected &&
+        (capacity > body->expected || body->expected <= 2 * GATEWAY_BODY_STEP_BYTES))
         capacity = body->expected;
     if (capacity > capacity_max)
         capacity = capacity_max;

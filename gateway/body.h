@@ -22,7 +22,7 @@ void gateway_budget_drop(struct gateway_budget *budget);
 size_t gateway_budget_used(const struct gateway_budget *budget);
 size_t gateway_budget_limit(const struct gateway_budget *budget);
 
-#define GATEWAY_BODY_STEP_BYTES (16u << 10)
+#define GATEWAY_BODY_STEP_BYTES (64u << 10) /* as much as one read brings */
 
 /* Zeroed is an empty body that needs no gateway_body_free(). */
 struct gateway_body {
