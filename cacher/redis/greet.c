@@ -3,6 +3,7 @@
  * well, what it is. All at once; the last answer makes it ready.
  */
 #include "cacher/redis/state.h"
+#include "proto/text.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -98,7 +99,7 @@ static void on_info(redisAsyncContext *ac, void *answer, void *arg)
         bytes = sizeof conn->node->version - 1;
     memcpy(conn->node->version, at, bytes);
     conn->node->version[bytes] = '\0';
-    redis_make_printable(conn->node->version);
+    proto_text_clean(conn->node->version);
 }
 
 static void on_slots(redisAsyncContext *ac, void *answer, void *arg)

@@ -1,5 +1,6 @@
 #include "cacher/redis/state.h"
 #include "proto/key.h"
+#include "proto/text.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -18,13 +19,6 @@ uint64_t redis_now_us(void)
     return uv_hrtime() / 1000;
 }
 
-void redis_make_printable(char *text)
-{
-    for (; *text != '\0'; text++)
-        if (*text < ' ' || *text > '~')
-            *text = '?';
-}
-
 void redis_say(struct redis_tier *tier, struct redis_node *node, const char *why, ...)
 {
     char error[REDIS_ERROR_BYTES];
@@ -33,7 +27,7 @@ void redis_say(struct redis_tier *tier, struct redis_node *node, const char *why
     va_start(args, why);
     (void)vsnprintf(error, sizeof error, why, args);
     va_end(args);
-    redis_make_printable(error);
+    proto_text_clean(error);
     (void)snprintf(tier->error, sizeof tier->error, "%s%s%s",
                    node != NULL ? node->address : "", node != NULL ? ": " : "", error);
     if (node != NULL)

@@ -196,12 +196,9 @@ struct redis_tier {
 /* ---- redis.c ---- */
 
 uint64_t redis_now_us(void);
-/* Keeps `why` for describe(), of the tier and of `node` where not NULL. */
+/* Keeps `why`, cleaned, for describe(), of the tier and of `node` where not NULL. */
 void redis_say(struct redis_tier *tier, struct redis_node *node, const char *why, ...)
     __attribute__((format(printf, 3, 4)));
-/* What comes from a server and becomes JSON or a line of the log: other bytes than
- * printable ASCII become '?'. */
-void redis_make_printable(char *text);
 /* A put or a get ended, or a server changed: whether the end can come. */
 void redis_tier_look(struct redis_tier *tier);
 

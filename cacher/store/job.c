@@ -1,6 +1,7 @@
 #include "cacher/store/job.h"
 
 #include "proto/bytes.h"
+#include "proto/text.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -67,9 +68,15 @@ void cacher_store_job_error(struct store_job *job, int err, const char *text)
     if (job->err != 0)
         return;
     job->err = err;
-    snprintf(job->error, sizeof job->error, "%s", text);
+    cacher_store_error_copy(text, job->error);
+}
+
+void cacher_store_error_copy(const char *text, char out[STORE_ERROR_BYTES])
+{
+    snprintf(out, STORE_ERROR_BYTES, "%s", text);
     /* libpq ends its messages with a line's end, and may have several. */
-    job->error[strcspn(job->error, "\r\n")] = '\0';
+    out[strcspn(out, "\r\n")] = '\0';
+    proto_text_clean(out);
 }
 
 void cacher_store_job_drop_rows(struct store_job *job)

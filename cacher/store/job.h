@@ -110,6 +110,8 @@ void cacher_store_range(const struct cacher_filter *filter,
                         uint8_t high[PROTO_DIGEST_BYTES]);
 /* Says how it ended and keeps the text; the first error stays. */
 void cacher_store_job_error(struct store_job *job, int err, const char *text);
+/* The first line of a server's message, in whatever encoding, fit to be shown. */
+void cacher_store_error_copy(const char *text, char out[STORE_ERROR_BYTES]);
 void cacher_store_job_drop_rows(struct store_job *job);
 /* With its rows and touches; not its puts. NULL is fine. */
 void cacher_store_job_free(struct store_job *job);

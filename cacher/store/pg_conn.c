@@ -71,9 +71,8 @@ static void broken(struct pg_link *link, int err, const char *text)
     link->state = PG_BROKEN;
     if (link->err == 0) {
         link->err = err;
-        snprintf(link->error, sizeof link->error, "%s",
-                 text != NULL && text[0] != '\0' ? text : "connection lost");
-        link->error[strcspn(link->error, "\r\n")] = '\0';
+        cacher_store_error_copy(
+            text != NULL && text[0] != '\0' ? text : "connection lost", link->error);
     }
     drop_poll(link);
     uv_timer_start(&link->timer, on_timer, 0, 0);
@@ -330,8 +329,7 @@ static void note_error(struct pg_link *link, const PGresult *result)
         return;
     link->err = errno_of(PQresultErrorField(result, PG_DIAG_SQLSTATE));
     const char *text = PQresultErrorMessage(result);
-    snprintf(link->error, sizeof link->error, "%s", text[0] != '\0' ? text : "failed");
-    link->error[strcspn(link->error, "\r\n")] = '\0';
+    cacher_store_error_copy(text[0] != '\0' ? text : "failed", link->error);
 }
 
 static void end_task(struct pg_link *link)

@@ -484,9 +484,24 @@ static void describe_tells_where_and_how(void **state)
     close_it(store);
 }
 
+/* A PostgreSQL that speaks Latin-1 must not hide the tier: JSON takes UTF-8 alone. */
+static void a_servers_message_is_one_clean_line(void **state)
+{
+    char error[STORE_ERROR_BYTES];
+
+    (void)state;
+    cacher_store_error_copy("Datenbank \xbb"
+                            "x\xab fehlt\x1b[31m\nDETAIL: y",
+                            error);
+    assert_string_equal(error, "Datenbank ?x? fehlt?[31m");
+    cacher_store_error_copy("caf\xc3\xa9", error);
+    assert_string_equal(error, "caf\xc3\xa9");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_servers_message_is_one_clean_line),
         CONTRACT_TESTS,
         CONTRACT(what_is_no_store_is_refused),
         CONTRACT(a_folder_that_is_missing_is_waited_for),
