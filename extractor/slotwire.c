@@ -334,7 +334,8 @@ int extractor_payload_seal(int fd, uint64_t size)
 
 void extractor_payload_empty(int fd)
 {
-    (void)ftruncate(fd, 0); /* sealed already: it is a result on its way */
+    if (ftruncate(fd, 0) < 0)
+        return; /* sealed already: it is a result on its way */
 }
 
 int extractor_payload_map(int fd, uint64_t size, void **out)

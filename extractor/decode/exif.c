@@ -1,40 +1,67 @@
+/*
+ * exif.c - the orientation in an EXIF block, and nothing else of it.
+ *
+ * The block is TIFF: a byte order, then a directory of entries of 12 bytes (TIFF 6.0,
+ * section 2). Only the first directory is looked at. A library that reads the whole block
+ * would follow the notes of camera makers too, which have no common form.
+ */
 #include "extractor/decode/internal.h"
 
-#include <libexif/exif-data.h>
-#include <stdlib.h>
+#include <stdbool.h>
 #include <string.h>
 
-static const char exif_head[6] = "Exif\0"; /* and the array's own second NUL */
+enum {
+    HEAD_BYTES = 8,
+    ENTRY_BYTES = 12,
+    TAG_ORIENTATION = 0x0112,
+    TYPE_SHORT = 3,
+    TIFF_MAGIC = 42
+};
 
-static unsigned orientation_of(ExifData *data)
+struct tiff {
+    const uint8_t *bytes;
+    size_t size;
+    bool big_endian;
+};
+
+static uint32_t get16(const struct tiff *t, size_t at)
 {
-    ExifEntry *entry =
-        exif_content_get_entry(data->ifd[EXIF_IFD_0], EXIF_TAG_ORIENTATION);
-    if (entry == NULL || entry->format != EXIF_FORMAT_SHORT || entry->size < 2)
+    const uint8_t *p = t->bytes + at;
+    return t->big_endian ? decode_be16(p) : (uint32_t)(p[0] | p[1] << 8);
+}
+
+static uint32_t get32(const struct tiff *t, size_t at)
+{
+    return t->big_endian ? decode_be32(t->bytes + at) : decode_le32(t->bytes + at);
+}
+
+/* 1 where this entry is no orientation. */
+static unsigned entry_at(const struct tiff *t, size_t at)
+{
+    if (get16(t, at) != TAG_ORIENTATION || get16(t, at + 2) != TYPE_SHORT ||
+        get32(t, at + 4) != 1)
         return 1;
-    unsigned value = exif_get_short(entry->data, exif_data_get_byte_order(data));
+    unsigned value = get16(t, at + 8);
     return value >= 1 && value <= 8 ? value : 1;
 }
 
-/* libexif wants the six bytes of JPEG's APP1 in front, which PNG and WebP do not have. */
 unsigned decode_exif_orientation(const uint8_t *tiff, size_t size)
 {
-    unsigned orientation = 1;
-    if (size > DECODE_EXIF_MAX_BYTES)
-        return orientation;
+    struct tiff t = {.bytes = tiff, .size = size};
 
-    uint8_t *block = malloc(sizeof exif_head + size);
-    ExifData *data = exif_data_new();
-    if (block != NULL && data != NULL) {
-        memcpy(block, exif_head, sizeof exif_head);
-        memcpy(block + sizeof exif_head, tiff, size);
-        /* Take what is there; by default libexif adds the entries that it misses. */
-        exif_data_unset_option(data, EXIF_DATA_OPTION_FOLLOW_SPECIFICATION);
-        exif_data_load_data(data, block, (unsigned)(sizeof exif_head + size));
-        orientation = orientation_of(data);
-    }
-    if (data != NULL)
-        exif_data_unref(data);
-    free(block);
-    return orientation;
+    if (size < HEAD_BYTES || size > DECODE_EXIF_MAX_BYTES)
+        return 1;
+    t.big_endian = tiff[0] == 'M';
+    if (tiff[0] != tiff[1] || (tiff[0] != 'M' && tiff[0] != 'I') ||
+        get16(&t, 2) != TIFF_MAGIC)
+        return 1;
+
+    size_t at = get32(&t, 4);
+    if (at > size - 2)
+        return 1;
+    unsigned left = get16(&t, at);
+    for (at += 2; left > 0 && size - at >= ENTRY_BYTES; left--, at += ENTRY_BYTES)
+        if (get16(&t, at) == TAG_ORIENTATION)
+            return entry_at(&t, at);
+    return 1;
 }

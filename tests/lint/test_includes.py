@@ -8,7 +8,7 @@ LIBRARIES = {
     "msgpack": r"msgpack(/|\.h)", "libcrypto": r"openssl/", "zlib": r"zlib\.h",
     "libuv": r"uv\.h", "libzmq": r"zmq\.h", "llhttp": r"llhttp", "libinih": r"ini\.h",
     "jansson": r"jansson\.h", "libjpeg": r"(jpeglib|jerror)\.h", "libpng": r"png\.h",
-    "libwebp": r"webp/", "libexif": r"libexif/", "vlfeat": r"vl/", "libcurl": r"curl/",
+    "libwebp": r"webp/", "vlfeat": r"vl/", "libcurl": r"curl/",
     "libseccomp": r"seccomp\.h", "hiredis": r"hiredis", "libpq": r"libpq", "sqlite": r"sqlite3\.h",
     "czmq": r"czmq\.h", "cmocka": r"cmocka\.h", "intrinsics": r"(imm|arm_neon)intrin\.h",
 }
