@@ -177,7 +177,8 @@ int broker_core_done(struct broker_core *core, uint32_t worker, const struct pro
 
     if (err < 0)
         return err;
-    if (status >= PROTO_STATUS_COUNT)
+    /* That the broker stops is its own word: who hears it asks it for nothing more. */
+    if (status >= PROTO_STATUS_COUNT || status == PROTO_STATUS_DRAINING)
         status = PROTO_STATUS_INTERNAL;
     begun(core, job, now_us);
     broker_core_quarantine_clear(core, job);

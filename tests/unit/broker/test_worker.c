@@ -178,6 +178,23 @@ static void payload_credit_holds_but_one_job_of_any_size_gets_through(void **sta
     close_core(&f);
 }
 
+static void a_worker_cannot_say_that_the_broker_stops(void **state)
+{
+    struct fixture f;
+    (void)state;
+    prepare(&f);
+    open_with_worker(&f, 1);
+    ready(&f, 0, 1, 1);
+    submit(&f, 1);
+    const struct broker_core_action *job = nth(&f, BROKER_CORE_JOB, 0);
+    assert_int_equal(broker_core_done(f.core, job->peer, &job->request, job->attempt,
+                                      PROTO_STATUS_DRAINING, f.now_us),
+                     0);
+    take(&f);
+    assert_int_equal(nth(&f, BROKER_CORE_FINAL, 0)->status, PROTO_STATUS_INTERNAL);
+    close_core(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -189,6 +206,7 @@ int main(void)
         cmocka_unit_test(a_job_waits_for_a_first_worker_and_not_for_ever),
         cmocka_unit_test(a_service_without_slots_is_bounded_by_credit_alone),
         cmocka_unit_test(payload_credit_holds_but_one_job_of_any_size_gets_through),
+        cmocka_unit_test(a_worker_cannot_say_that_the_broker_stops),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
