@@ -40,7 +40,8 @@ static uint64_t allowance_ms(const struct http_connection *conn)
 
     switch (conn->state) {
     case HTTP_STATE_PROXY:
-        return limits->head_timeout_ms;
+        return conn->server->draining && conn->proxy_size == 0 ? HTTP_LATE_MS
+                                                               : limits->head_timeout_ms;
     case HTTP_STATE_HEAD:
         if (conn->server->draining && !conn->begun)
             return HTTP_LATE_MS;

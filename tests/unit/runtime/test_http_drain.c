@@ -82,6 +82,23 @@ static void who_had_just_connected_when_a_drain_began_is_answered(void **state)
     rig_free(&rig);
 }
 
+static void a_proxy_that_says_nothing_holds_up_no_drain(void **state)
+{
+    (void)state;
+    struct rig rig;
+
+    rig_init(&rig);
+    rig.limits.trusted_proxies = "127.0.0.1";
+    rig.limits.head_timeout_ms = 10 * RIG_PATIENCE_MS;
+    rig_open(&rig);
+    int fd = rig_connect(&rig);
+    rig_until(&rig, rig_open_connections(&rig) == 1);
+    http_server_drain(rig.server, false, rig_on_drained, &rig);
+    rig_until(&rig, rig.drained == 1);
+    close(fd);
+    rig_free(&rig);
+}
+
 static void a_drain_in_a_hurry_waits_only_for_owners(void **state)
 {
     (void)state;
@@ -194,6 +211,7 @@ int main(void)
         cmocka_unit_test(a_drain_closes_the_idle_and_lets_the_rest_finish),
         cmocka_unit_test(a_server_that_leaves_accepts_and_ends_each_connection),
         cmocka_unit_test(who_had_just_connected_when_a_drain_began_is_answered),
+        cmocka_unit_test(a_proxy_that_says_nothing_holds_up_no_drain),
         cmocka_unit_test(a_drain_in_a_hurry_waits_only_for_owners),
         cmocka_unit_test(a_server_with_no_connection_is_drained_at_once),
         cmocka_unit_test(closing_ends_every_request_before_it_returns),
