@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <jansson.h>
+#include <limits.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -81,7 +82,9 @@ static void by_zmq(struct attempt *a, struct siftmesh **mesh, struct extract_ans
                  result.outcome.detail);
         a->code = command_exit_code(result.status);
         a->again = proto_status_http(result.status) == 503;
-        a->after_ms = (int64_t)result.outcome.retry_after_ms;
+        a->after_ms = result.outcome.retry_after_ms < INT64_MAX
+                          ? (int64_t)result.outcome.retry_after_ms
+                          : INT64_MAX;
     }
     siftmesh_result_free(&result);
 }
@@ -107,6 +110,14 @@ static int explain_problem(const struct command_http *http, char *why, size_t wh
     int exit_code = code ? command_exit_code(status_of_code(code)) : EX_UNAVAILABLE;
     json_decref(problem);
     return exit_code;
+}
+
+/* Retry-After in seconds; a date is 0: not told. */
+static int64_t seconds_ms(const char *text)
+{
+    long seconds = strtol(text, NULL, 10);
+
+    return seconds < 0 ? 0 : seconds < INT_MAX ? (int64_t)seconds * 1000 : INT64_MAX;
 }
 
 static void by_http(struct attempt *a, struct extract_answer *out)
@@ -135,7 +146,7 @@ static void by_http(struct attempt *a, struct extract_answer *out)
         a->code = explain_problem(&http, out->why, sizeof out->why);
         a->again = http.status == 429 || http.status == 502 || http.status == 503;
         if (command_http_header(&http, "Retry-After", after, sizeof after))
-            a->after_ms = strtol(after, NULL, 10) * 1000;
+            a->after_ms = seconds_ms(after);
     }
     command_http_free(&http);
 }
@@ -150,13 +161,15 @@ int extract_send(const struct extract_way *way, struct siftmesh **mesh,
 
     for (;;) {
         struct attempt a = {.way = way, .image = image, .size = size};
-        a.left_ms = (int)(until - now_ms());
+        int64_t left_ms = until - now_ms();
+        a.left_ms = left_ms > 1 ? (int)left_ms : 1; /* 0 would be no bound at all */
         if (way->http != NULL)
             by_http(&a, out);
         else
             by_zmq(&a, mesh, out);
         int64_t after = a.after_ms > 0 ? a.after_ms : wait_ms;
-        if (!a.again || ++tries >= EXTRACT_TRIES_MAX || now_ms() + after >= until)
+        /* Compared without a sum: the mesh may tell any number. */
+        if (!a.again || ++tries >= EXTRACT_TRIES_MAX || after >= until - now_ms())
             return a.code;
         sleep_ms(after);
         wait_ms = wait_ms * 2 < WAIT_MAX_MS ? wait_ms * 2 : WAIT_MAX_MS;
