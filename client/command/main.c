@@ -81,13 +81,20 @@ uint8_t *command_read_file(const char *path, size_t *size)
     return bytes;
 }
 
+/* Read once, before there are threads: to read it is to change it for all of them. */
+static mode_t file_mask;
+
+static void read_file_mask(void)
+{
+    file_mask = umask(0);
+    umask(file_mask);
+}
+
 /* A file of our own beside `path`, to be renamed to it; -1: errno. */
 static int open_aside(const char *path, char aside[PATH_MAX])
 {
-    mode_t mask = umask(0);
     struct stat st;
 
-    umask(mask);
     if (snprintf(aside, PATH_MAX, "%s.XXXXXX", path) >= PATH_MAX) {
         errno = ENAMETOOLONG;
         return -1;
@@ -95,7 +102,7 @@ static int open_aside(const char *path, char aside[PATH_MAX])
     int fd = mkostemp(aside, O_CLOEXEC);
     /* The rights of the old one, or those of any new file. */
     if (fd >= 0 &&
-        fchmod(fd, stat(path, &st) == 0 ? st.st_mode & 0777 : 0666 & ~mask) < 0)
+        fchmod(fd, stat(path, &st) == 0 ? st.st_mode & 0777 : 0666 & ~file_mask) < 0)
         (void)0; /* a file system without rights */
     return fd;
 }
@@ -189,6 +196,7 @@ static void print_usage(FILE *out)
 int main(int argc, char **argv)
 {
     process_open_standard();
+    read_file_mask();
     if (argc < 2) {
         print_usage(stderr);
         return EX_USAGE;
