@@ -226,10 +226,11 @@ static const char *const known_sections[] = {"mesh",      "broker", "gateway",
  */
 static void check_section(struct load *load, const struct place *place, const char *text)
 {
-    const char *name = text + strspn(text, " \t") + 1, *end = strchr(name, ']');
+    const char *bracket = text + strspn(text, " \t"), *name = bracket + 1;
+    const char *end = *bracket == '[' ? strchr(name, ']') : NULL;
     char shown[QUOTE_BYTES_MAX];
 
-    if (name[-1] != '[' || end == NULL)
+    if (end == NULL)
         return;
     snprintf(shown, sizeof shown, "%.*s", (int)(end - name), name);
     for (size_t i = 0; i < sizeof known_sections / sizeof known_sections[0]; i++)
