@@ -263,10 +263,11 @@ int extractor_slotwire_recv(int sock, struct extractor_slotwire *out,
 
     size_t received = fds != NULL ? take_fds(&header, fds) : 0;
     int err = size == 0 ? -EPIPE : extractor_slotwire_decode(bytes, (size_t)size, out);
-    size_t wanted = fds != NULL && out->kind == EXTRACTOR_SLOT_JOB ? EXTRACTOR_FDS : 0;
-    if (err == 0 &&
-        ((header.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0 || received != wanted))
-        err = -EPROTO;
+    if (err == 0) { /* else there is no kind */
+        bool takes = fds != NULL && out->kind == EXTRACTOR_SLOT_JOB;
+        bool cut = (header.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0;
+        err = !cut && received == (takes ? EXTRACTOR_FDS : 0) ? 0 : -EPROTO;
+    }
     if (err < 0 && fds != NULL)
         close_fds(fds);
     return err;
