@@ -370,6 +370,7 @@ def test_what_is_for_operators_is_not_passed_on(behind):
     mesh, proxy = behind
     sent = []
     for method, path, status in (("GET", "/metrics", 404), ("GET", "/v1/status", 404),
+                                 ("GET", "/metrics/", 404), ("GET", "/v1/status/", 404),
                                  ("GET", "/v1/status?x=1", 404),
                                  ("DELETE", "/v1/features/" + "0" * 64, 405)):
         sent.append(new_id(mesh))
