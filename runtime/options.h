@@ -7,9 +7,9 @@
  * A table line is one of
  *   INT(field, default, min, max, "unit", "help")     uint64_t field
  *   STR(field, "default", "help")                     char field[OPTION_STR_BYTES]
- *   FORM(field, "default", "form", "help")            the same, of a form
- * (options_form.h) FLAG(field, "help")                               bool field, false by
- * default INT accepts the suffixes k, M, G (1024) where the unit is "bytes".
+ *   FORM(field, "default", "form", "help")            the same, of a form: options_form.h
+ *   FLAG(field, "help")                               bool field, false by default
+ * INT accepts the suffixes k, M, G (1024) where the unit is "bytes".
  *
  *     struct broker_options {
  *     #include "runtime/options_struct.h"   (defines INT, STR, FLAG as fields)

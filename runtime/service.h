@@ -94,7 +94,7 @@ void service_ready(struct service *service, const char *what, ...)
  */
 int service_listening(struct service *service, const char *listen, uint16_t port);
 bool service_draining(const struct service *service);
-/* The first signal that asked for the end, SIGTERM or SIGINT; 0: none came. */
+/* The first signal that asked for the end, SIGTERM, SIGINT or SIGHUP; 0: none came. */
 int service_signal(const struct service *service);
 
 /* Leave the loop soon; `err` 0, or the -errno that the process ends for. */
