@@ -1,3 +1,10 @@
+/*
+ * finals.c - results that end while their client reads slowly: sent, held back, or ended
+ * as full.
+ *
+ * act.c gives each FINAL to it; broker.c lets it look for room again and tell the core.
+ * It never waits, and never holds more than held_bytes for one client.
+ */
 #include "broker/finals.h"
 
 #include "broker/broker.h"

@@ -1,3 +1,9 @@
+/*
+ * outgoing.c - the account of bytes that answers on their way hold.
+ *
+ * answer.c and features.c ask it before they render and send; request.c tells it when an
+ * answer begins and ends. It never sends anything; to make room it ends the slowest one.
+ */
 #include "gateway/outgoing.h"
 
 #include <errno.h>

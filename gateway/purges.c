@@ -1,3 +1,10 @@
+/*
+ * purges.c - results to be forgotten: first the tiers, by a cacher, then all memories, by
+ * the broker; from the beginning again where a part of that failed.
+ *
+ * Begun by admin.c, gone on with from gateway.c's timer and messages. It never speaks
+ * HTTP and never calls a waiter twice.
+ */
 #include "gateway/purges.h"
 
 #include "runtime/log.h"

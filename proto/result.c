@@ -1,3 +1,9 @@
+/*
+ * result.c - checks of a result against its key: a blob of features or a denoised PNG.
+ *
+ * Called where results come in: by the supervisor of slots, the cacher and the gateway.
+ * It never unpacks pixels and never allocates.
+ */
 #include "proto/result.h"
 
 #include <string.h>

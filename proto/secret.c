@@ -1,3 +1,9 @@
+/*
+ * secret.c - judges owner and mode of a file with a secret, or of one that decides.
+ *
+ * Called by who has opened the file (curve.c, the gateway's token), with its fstat(2): it
+ * never opens a file itself, so that what is judged is what is read.
+ */
 #include "proto/secret.h"
 
 #include <stddef.h>

@@ -1,3 +1,9 @@
+/*
+ * text.c - which characters may be shown, and texts made of these alone.
+ *
+ * Called by body.c for every text of a peer, by the log, and by commands for what they
+ * print. It never makes a text longer, and knows no locale.
+ */
 #include "proto/text.h"
 
 #include <stdbool.h>

@@ -1,3 +1,9 @@
+/*
+ * browser.c - judges a request by Host, Origin and Sec-Fetch-*, and answers for CORS.
+ *
+ * Called by gateway and monitor for each request, before its route. It never answers a
+ * request itself: it gives a verdict, and adds headers to whatever the answer will be.
+ */
 #include "runtime/browser.h"
 
 #include <arpa/inet.h>

@@ -1,3 +1,9 @@
+/*
+ * cgroup.c - limits and use of memory and CPU, read from cgroupfs and procfs.
+ *
+ * Called by broker and extractor at their start, and by the monitor at each sample. It
+ * never writes to a group and keeps nothing between two calls.
+ */
 #include "runtime/cgroup.h"
 
 #include <errno.h>

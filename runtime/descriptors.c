@@ -1,3 +1,10 @@
+/*
+ * descriptors.c - the limit of open files, and an accept4() that keeps a reserve of them.
+ *
+ * service.c raises the limit. libuv and libzmq call accept4() by its name and so get this
+ * one: near the limit it closes the new connection and counts it, where libzmq would end
+ * the process. It never touches a connection that was taken before.
+ */
 #include "runtime/descriptors.h"
 
 #include "runtime/log.h"

@@ -1,3 +1,9 @@
+/*
+ * folder.c - makes, locks, looks after and gives up files of the runtime folder.
+ *
+ * Called by service.c, endpoint.c and `siftmesh up`. It never removes a file that is not
+ * the very one which it holds, and never waits for a lock.
+ */
 #include "runtime/folder.h"
 
 #include <errno.h>

@@ -1,3 +1,9 @@
+/*
+ * http_listen.c - HOST:PORT of an option as a numeric address, or a sentence why not.
+ *
+ * Called at the start of gateway and monitor, and by --check-config. It may ask a name
+ * server, so it is never called while requests are served.
+ */
 #include "runtime/http_listen.h"
 
 #include <arpa/inet.h>

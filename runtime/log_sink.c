@@ -1,3 +1,10 @@
+/*
+ * log_sink.c - writes lines without waiting, keeps what does not go out, drops and counts
+ * what is too much.
+ *
+ * Called by log.c from any thread, and by `siftmesh up` for what it prints. But for
+ * log_sink_finish() it never waits, and it never changes the flags of its descriptor.
+ */
 #include "runtime/log_sink.h"
 
 #include <errno.h>

@@ -1,3 +1,10 @@
+/*
+ * options_form.c - reads the form of a text option: words, beginnings of URLs, FILE,
+ * HOST:PORT.
+ *
+ * Called by options.c for each value, and by the pages that list options. It never opens
+ * a file or resolves a name: options_check() does.
+ */
 #include "runtime/options_form.h"
 
 #include <stdio.h>

@@ -1,3 +1,9 @@
+/*
+ * process.c - the first things a process does: descriptors 0 to 2, SIGHUP, its command
+ * line, and the word of `siftmesh up` in its environment.
+ *
+ * Called by service.c and the commands before they start a thread. It never logs.
+ */
 #include "runtime/process.h"
 
 #include <fcntl.h>

@@ -1,3 +1,9 @@
+/*
+ * extract_send.c - one photo of `siftmesh extract`: sent, waited for, sent again.
+ *
+ * Called by the threads of extract.c, each with a handle of its own. It never takes
+ * longer than the photo's time, whatever Retry-After the mesh tells, and writes no file.
+ */
 #include "client/command/extract.h"
 #include "proto/render.h"
 

@@ -1,3 +1,9 @@
+/*
+ * up_child.c - the services of `siftmesh up` as processes: started, known to be ready,
+ * reaped, started again.
+ *
+ * Called from up.c's loop. It never ends a service: that is up_stop.c's.
+ */
 #include "client/command/up.h"
 #include "runtime/process.h"
 #include "runtime/service.h"

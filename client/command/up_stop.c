@@ -1,3 +1,10 @@
+/*
+ * up_stop.c - the end of `siftmesh up`: each service in its turn, hurried and then killed
+ * where it takes the others' time.
+ *
+ * Called from up.c's signals and up_child.c's deaths. It never starts a service, and
+ * never waits: a timer tells it that one is late.
+ */
 #include "client/command/up.h"
 #include "runtime/service.h"
 

@@ -1,3 +1,9 @@
+/*
+ * sift_known.c - a ring of bit rows: was this sample of this layer an extremum already?
+ *
+ * Called by sift_points.c for each refined extremum. It never allocates: its bits are a
+ * piece of the stream's arena.
+ */
 #include "extractor/vision/sift_known.h"
 
 #include <string.h>

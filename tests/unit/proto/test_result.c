@@ -1,3 +1,6 @@
+/*
+ * What a key tells of a result: forged, cut and foreign ones are refused, made ones pass.
+ */
 #include "proto/result.h"
 
 #include "proto/bytes.h"

@@ -1,3 +1,6 @@
+/*
+ * Which owners and modes of files with secrets, and of lists that decide, are taken.
+ */
 #include "proto/secret.h"
 #include "tests/harness/harness.h"
 

@@ -1,3 +1,6 @@
+/*
+ * Which characters are shown, and what becomes of all others.
+ */
 #include "proto/text.h"
 
 #include <setjmp.h>

@@ -1,3 +1,6 @@
+/*
+ * Recorded trees of procfs and cgroupfs, versions 1 and 2, and what they allow.
+ */
 #include "runtime/cgroup.h"
 #include "tests/harness/harness.h"
 

@@ -1,3 +1,6 @@
+/*
+ * HOST:PORT as people write it, and the sentences where it is wrong.
+ */
 #include "runtime/http_listen.h"
 
 #include <setjmp.h>

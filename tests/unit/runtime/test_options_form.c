@@ -1,3 +1,6 @@
+/*
+ * Forms of text options: what fits them, and how they are told.
+ */
 #include "runtime/options_form.h"
 
 #include <setjmp.h>
