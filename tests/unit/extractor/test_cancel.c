@@ -98,7 +98,6 @@ static void check(const char *what, const struct extractor_job *job, unsigned ti
 
     for (unsigned i = 0; i < PLACES; i++) {
         uint64_t late = late_us(job, timer, whole * i / PLACES);
-        fprintf(stderr, "%u: %lu us\n", i, late);
         most = late > most ? late : most;
     }
     timer_delete(timer);
