@@ -2,7 +2,7 @@
  * result.c - checks of a result against its key: a blob of features or a denoised PNG.
  *
  * Called where results come in: by the supervisor of slots, the cacher and the gateway.
- * It never unpacks pixels and never allocates.
+ * It never unpacks pixels and never changes a byte.
  */
 #include "proto/result.h"
 

@@ -9,7 +9,7 @@
  * CRC, nothing behind. The pixels inside the IDATs are not unpacked.
  *
  * The cost is one pass over the bytes, about a millisecond for each MB of a PNG. Pure,
- * thread-safe, no allocation. PNG: W3C Recommendation, third edition.
+ * thread-safe. PNG: W3C Recommendation, third edition.
  */
 #ifndef PROTO_RESULT_H
 #define PROTO_RESULT_H
