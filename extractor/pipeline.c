@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <malloc.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,6 +21,9 @@ _Static_assert(PROTO_BLOB_FEATURES_MAX >= VISION_SIFT_FEATURES_MAX, "every featu
 
 #define DECODER_BYTES_A_PIXEL 8 /* libjpeg's coefficients, libwebp's planes */
 #define SCRATCH_ALIGN         64
+/* Of features, above which what was free is given back before the result is copied: it
+ * would count beside both. Below it is kept warm for the next job (slot.c). */
+#define DENSE_BYTES (1u << 20)
 
 static uint64_t now_us(void)
 {
@@ -294,7 +298,10 @@ static int features(struct work *w)
     }
     if (err == 0)
         err = blob_from(w->job, &found, &w->result);
+    const bool is_dense = found.count * sizeof *found.items >= DENSE_BYTES;
     vision_features_free(&found);
+    if (is_dense)
+        malloc_trim(0);
     return err;
 }
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness.mesh import until
+from tests.harness.mesh import SLOWNESS, until
 
 ROOT = Path("/sys/fs/cgroup")
 MIB = 1 << 20
@@ -108,7 +108,7 @@ def test_a_quota_and_a_limit_are_those_of_the_mesh(grouped_mesh, group):
     assert grouped_mesh.counter("monitor", "siftmesh_broker_memory_budget_bytes") == \
         1024 * MIB // 100 * 60
     with group:
-        neighbour = b"x" * (800 * MIB)  # nearer to its end than the machine, if not full
+        neighbour = b"x" * ((800 if SLOWNESS == 1 else 500) * MIB)  # nearer to its end than the machine, if not full
     until(lambda: nearest_bound(grouped_mesh)[1] == 1024 * MIB
           and nearest_bound(grouped_mesh)[0] > 0.9 * len(neighbour), "the monitor watches the group")
 

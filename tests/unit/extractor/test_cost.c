@@ -110,6 +110,13 @@ static void with_the_defaults_it_is_close(void **state)
 
 /* ---- what is really taken ---- */
 
+/* A sanitizer keeps memory of its own beside each allocation. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SANITIZED 1
+#else
+#define SANITIZED 0
+#endif
+
 static uint64_t of_status(const char *name)
 {
     char line[200];
@@ -242,6 +249,8 @@ static void no_job_takes_more_than_is_stated(void **state)
     double least = 1e9;
     (void)state;
 
+    if (SANITIZED)
+        skip();
     for (unsigned i = 0; i < CASES; i++) {
         struct extractor_job job = {.kind = PROTO_KIND_FEATURES,
                                     .pixels_max = DECODE_PIXELS_MAX};
@@ -315,9 +324,9 @@ static void a_large_dense_picture_is_refused_unless_it_is_cut(void **state)
     assert_int_equal(error.status, PROTO_STATUS_TOO_MANY_FEATURES);
     assert_int_equal(error.limit, PROTO_BLOB_FEATURES_MAX);
     assert_in_range(error.actual, PROTO_BLOB_FEATURES_MAX + 1, 2000000);
-    assert_true(
-        outcome_of(&job).peak_bytes <
-        proto_picture_cost_bytes(job.image, job.image_bytes, job.kind, &job.params));
+    assert_true(SANITIZED || outcome_of(&job).peak_bytes <
+                                 proto_picture_cost_bytes(job.image, job.image_bytes,
+                                                          job.kind, &job.params));
 
     job.params.max_features = 1000;
     assert_int_equal(extractor_pipeline_run(&job, NULL, &result, &error), 0);
