@@ -151,10 +151,10 @@ void gateway_flight_finish(struct gateway_flight *flight, struct gateway_result 
         gateway_flight_unlink(waiter);
         waiter->done(waiter, result, waiter->followed ? GATEWAY_COALESCED : source);
     }
-    if (result->status != PROTO_STATUS_OK && !result->of_input)
-        gateway_flight_drop_lease(flight, now_us);
-    else if (flight->put_wanted)
+    if (flight->put_wanted && (result->status == PROTO_STATUS_OK || result->of_input))
         send_put(flight, result, now_us);
+    else
+        gateway_flight_drop_lease(flight, now_us);
     free_result(result);
     gateway_flight_free(flight);
 }

@@ -15,7 +15,6 @@ static uint64_t left_us(const struct gateway_flight *flight, uint64_t now_us)
 static void restart(struct gateway_flight *flight, uint64_t now_us)
 {
     flight->flights->counters.restarted++;
-    flight->lease = 0;
     flight->put_wanted = false;
     flight->recalled = flight->has_fallback = false;
     flight->waiting_since_us = now_us;

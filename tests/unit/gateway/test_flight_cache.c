@@ -343,6 +343,23 @@ static void a_drop_is_repeated_until_it_is_taken(void **state)
     close_bench(&bench);
 }
 
+static void a_flight_that_begins_again_and_fails_ends_its_lease(void **state)
+{
+    struct bench bench;
+    struct asker asker;
+
+    (void)state;
+    compute_under_lease(&bench, &asker);
+    fake_up(&bench.fake, true, bench.now_us); /* another broker */
+    sent_is(&bench, 2, "get");
+    fake_final(&bench.fake, 2, PROTO_STATUS_UNAVAILABLE, bench.now_us);
+    sent_is(&bench, 3, "features");
+    fake_final(&bench.fake, 3, PROTO_STATUS_WORKER_LOST, bench.now_us);
+    assert_int_equal(asker.status, PROTO_STATUS_WORKER_LOST);
+    drop_is_sent(&bench, 4);
+    close_bench(&bench);
+}
+
 static void a_lease_that_is_over_is_owed_no_more(void **state)
 {
     struct bench bench;
@@ -379,6 +396,7 @@ int main(void)
         cmocka_unit_test(a_put_that_the_credit_leaves_out_ends_its_lease),
         cmocka_unit_test(a_put_that_is_refused_or_lost_ends_its_lease),
         cmocka_unit_test(a_drop_is_repeated_until_it_is_taken),
+        cmocka_unit_test(a_flight_that_begins_again_and_fails_ends_its_lease),
         cmocka_unit_test(a_lease_that_is_over_is_owed_no_more),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
