@@ -108,7 +108,10 @@ int command_check_config(int argc, char **argv)
         int answer = ask(services[i], argv[1], said[i]);
         for (int j = 0; j < i; j++)
             known = known || strcmp(said[j], said[i]) == 0;
-        if (answer != EX_OK && !known)
+        if (answer != EX_OK && said[i][0] == '\0')
+            fprintf(stderr, "siftmesh check-config: siftmesh-%s ended with code %d\n",
+                    services[i], answer);
+        else if (answer != EX_OK && !known)
             fprintf(stderr, "siftmesh check-config: %s\n", command_shown(said[i]));
         code = code == EX_OK ? answer : code;
     }

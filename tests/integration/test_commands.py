@@ -4,6 +4,7 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -163,6 +164,19 @@ def test_a_value_that_no_service_could_start_with_is_told(tmp_path, section, lin
     done = check_config(path)
     assert done.returncode == os.EX_CONFIG and not done.stdout
     assert done.stderr == f"siftmesh check-config: {path}:3: {complaint}\n"
+
+
+def test_a_service_that_ends_without_a_word_is_told(tmp_path):
+    shutil.copy(BIN / "siftmesh", tmp_path)
+    for name in ("broker", "gateway", "extractor", "cacher", "monitor"):
+        program = tmp_path / f"siftmesh-{name}"
+        end = "kill -KILL $$" if name == "gateway" else "exit 0"
+        program.write_text(f"#!/bin/sh\n{end}\n")
+        program.chmod(0o755)
+    done = subprocess.run([tmp_path / "siftmesh", "check-config", os.devnull],
+                          capture_output=True, text=True)
+    assert done.returncode == os.EX_SOFTWARE and not done.stdout
+    assert "siftmesh-gateway ended with code" in done.stderr
 
 
 def test_an_unknown_section_is_told_even_where_it_is_empty(tmp_path):
