@@ -81,6 +81,7 @@ static bool start_mesh(struct mesh_process *mesh)
     }
     printf("starting a mesh in %s\n", mesh->dir);
     fflush(stdout);
+    pid_t parent = getpid();
     mesh->pid = fork();
     if (mesh->pid == 0) {
         if (freopen("/dev/null", "w", stdout) == NULL) /* its story is not ours */
@@ -91,6 +92,8 @@ static bool start_mesh(struct mesh_process *mesh)
         setenv("NOTIFY_SOCKET", name, 1);
         setpgid(0, 0); /* Ctrl-C is for us to pass on */
         prctl(PR_SET_PDEATHSIG, SIGTERM);
+        if (getppid() != parent)
+            _exit(EX_TEMPFAIL); /* the parent died before prctl */
         execl(program, program, "up", "--runtime-dir", mesh->dir, "--listen",
               "127.0.0.1:0", "--monitor-listen", "127.0.0.1:0", "--store", "none",
               (char *)NULL);
