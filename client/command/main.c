@@ -116,7 +116,14 @@ static bool write_stream(FILE *file, const void *bytes, size_t size)
     return file != NULL && fflush(file) == 0 && ok;
 }
 
-/* Whole or not at all. */
+/* To take another file: the old one may still be written. EBUSY: it is mounted there, as
+ * in a container. */
+static bool only_the_folder_forbids(int err)
+{
+    return err == EACCES || err == EPERM || err == EROFS || err == EBUSY;
+}
+
+/* Whole or not at all, where the folder takes a new file. */
 static bool write_aside(const char *path, const void *bytes, size_t size)
 {
     char aside[PATH_MAX], target[PATH_MAX];
@@ -124,12 +131,14 @@ static bool write_aside(const char *path, const void *bytes, size_t size)
     if (realpath(path, target) == NULL) /* the file behind a link; or none yet */
         snprintf(target, sizeof target, "%s", path);
     int fd = open_aside(target, aside);
-    if (fd < 0)
-        return false;
-    if (write_stream(fdopen(fd, "w"), bytes, size) && rename(aside, target) == 0)
+    if (fd >= 0 && write_stream(fdopen(fd, "w"), bytes, size) &&
+        rename(aside, target) == 0)
         return true;
     int err = errno;
-    unlink(aside);
+    if (fd >= 0)
+        unlink(aside);
+    if (only_the_folder_forbids(err) && access(target, W_OK) == 0)
+        return write_stream(fopen(target, "wbe"), bytes, size);
     errno = err;
     return false;
 }

@@ -178,6 +178,26 @@ def test_a_file_that_cannot_be_written_whole_leaves_the_old_one(shared_mesh, tmp
     assert [p.read_bytes() for p in out.iterdir()] == [b"old"]
 
 
+def test_a_file_whose_folder_takes_no_new_one_is_written_all_the_same(shared_mesh, tmp_path):
+    photo, out = tmp_path / "x.png", tmp_path / "out"
+    photo.write_bytes(PHOTO)
+    out.mkdir()
+    (out / "x.json").write_bytes(b"old")
+    command = [BIN / "siftmesh", "extract", photo, "-o", out / "x.json", "--runtime-dir",
+               shared_mesh.runtime]
+    if os.geteuid() == 0:  # whom no folder's rights hold back: a file that is mounted there
+        if subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode:
+            pytest.skip("no mount namespaces here")
+        mount = 'mount --bind "$0" "$0" && exec "$@"'
+        command = ["unshare", "-m", "sh", "-c", mount, out / "x.json", *command]
+    else:
+        out.chmod(0o555)
+    done = subprocess.run(command, capture_output=True, timeout=60 * SLOWNESS)
+    out.chmod(0o755)
+    assert done.returncode == 0, done.stderr
+    assert [p.read_bytes()[:1] for p in out.iterdir()] == [b"{"]
+
+
 def test_the_mesh_is_found_by_the_file_it_was_started_with(shared_mesh, tmp_path):
     photo, config = tmp_path / "x.png", tmp_path / "mesh.ini"
     photo.write_bytes(PHOTO)
