@@ -140,6 +140,8 @@ class Mesh:
         until(lambda: self.get("/readyz").status == 200, "the gateway is ready")
         if "extractor" in self.processes:
             until(lambda: self.slots() > 0, "a slot is ready")
+        if "cacher" in self.processes:
+            until(lambda: "cache" in self.status()["services"], "a cacher has come")
 
     def stop(self):
         """SIGTERM in the order that loses nothing; each must end with 0 and no leak."""

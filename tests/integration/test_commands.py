@@ -215,7 +215,9 @@ def test_run_draws_a_generated_scene_and_leaves_nothing_behind(tmp_path):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
 def test_run_that_is_interrupted_leaves_nothing_behind(tmp_path, number):
     run = subprocess.Popen([BIN / "siftmesh", "run"], cwd=tmp_path, stdout=subprocess.PIPE,
-                           text=True, start_new_session=True)
+                           text=True, start_new_session=True,
+                           # Whoever runs the tests may ignore it, which is inherited.
+                           preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL))
     try:
         folder = Path(re.search(r"starting a mesh in (\S+)", run.stdout.readline()).group(1))
         until(lambda: (folder / "gateway.port").exists(), "it is up")

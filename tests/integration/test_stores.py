@@ -170,6 +170,11 @@ class TlsRedis(Redis):
         return done.stdout.strip()
 
 
+def accepts(port):
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 @contextlib.contextmanager
 def recipe(folder, server, host="localhost"):
     """stunnel as docs/OPERATIONS.md says, with these addresses: its port."""
@@ -187,6 +192,7 @@ def recipe(folder, server, host="localhost"):
         process = subprocess.Popen(["stunnel", str(folder / "stunnel.conf")], stdout=log, stderr=log,
                                    stdin=subprocess.DEVNULL)
     try:
+        until(lambda: accepts(port), "stunnel listens")
         yield port
     finally:
         process.terminate()

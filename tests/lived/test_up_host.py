@@ -165,8 +165,8 @@ def start_on_terminal(up, ignore_hangup=False):
     def lead():
         os.setsid()
         os.close(os.open(os.ttyname(0), os.O_RDWR))  # it becomes the controlling one
-        if ignore_hangup:
-            signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        # Whoever runs the tests may ignore it (nohup), and what is ignored is inherited.
+        signal.signal(signal.SIGHUP, signal.SIG_IGN if ignore_hangup else signal.SIG_DFL)
     master, slave = pty.openpty()
     up.popen_options.update(stdin=slave, start_new_session=False, preexec_fn=lead)
     up.start()
