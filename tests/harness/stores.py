@@ -46,8 +46,9 @@ class Store:
 
 
 class Redis(Store):
-    def __init__(self, *options, password=None):
+    def __init__(self, *options, password=None, conf=None):
         super().__init__()
+        self.conf = [] if conf is None else [str(conf)]
         self.options = list(options)
         self.password = password
         if password is not None:
@@ -59,7 +60,7 @@ class Redis(Store):
         return f"redis://{word}127.0.0.1:{self.port}/0"
 
     def start(self):
-        self.launch(["redis-server", "--port", str(self.port), "--bind", "127.0.0.1",
+        self.launch(["redis-server", *self.conf, "--port", str(self.port), "--bind", "127.0.0.1",
                      "--save", "", "--dir", str(self.folder), *self.options])
 
     def command(self, *words):
@@ -105,8 +106,9 @@ class Postgres(Store):
             self.process.wait(60)
         self.process = None
 
-    def query(self, sql):
-        done = subprocess.run([str(self.bin / "psql"), "-XAtq", self.url, "-c", sql],
+    def query(self, sql, database="postgres"):
+        url = self.url.removesuffix("postgres") + database
+        done = subprocess.run([str(self.bin / "psql"), "-XAtq", url, "-c", sql],
                               capture_output=True, text=True, timeout=30)
         if done.returncode != 0:
             raise RuntimeError(done.stderr)

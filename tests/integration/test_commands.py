@@ -205,6 +205,7 @@ def test_run_draws_a_generated_scene_and_leaves_nothing_behind(tmp_path):
     assert done.returncode == 0, done.stderr
     found = re.search(r"size\s+640 x 480, (\d+) keypoints", done.stdout)
     assert found and int(found.group(1)) > 200
+    assert found.group(0) in (ROOT / "README.md").read_text(), "as the README shows it"
     assert "cache hit" in done.stdout and "denoise" in done.stdout
     picture = cv2.imread(str(tmp_path / "sample-scene.pgm.features.png"))
     assert picture.shape == (480, 640, 3)
