@@ -61,6 +61,13 @@ bool command_mesh_option(struct command_mesh *mesh, const char *name, const char
 int command_mesh_find(struct command_mesh *mesh);
 void command_mesh_wipe(struct command_mesh *mesh);
 
+/* For a command that starts the mesh: the runtime folder that $SIFTMESH_MESH_RUNTIME_DIR,
+ * the file (`config`, NULL: $SIFTMESH_CONFIG) or else the default names, and whether one
+ * of them sets log_level. EX_OK, or another exit code with a message on stderr. */
+#define COMMAND_FOLDER_BYTES 512 /* OPTION_STR_BYTES */
+int command_mesh_own(const char *config, char folder[COMMAND_FOLDER_BYTES],
+                     bool *log_level_is_set);
+
 /* Open a session, saying on stderr why not. NULL: not reachable. */
 struct siftmesh *command_connect(const struct command_mesh *mesh);
 

@@ -25,6 +25,52 @@ static const struct option_spec mesh_specs[] = {
 #include "runtime/options_end.h"
     {0}};
 
+static bool is_set(const struct option_origins *origins, size_t offset)
+{
+    size_t i = 0;
+
+    while (mesh_specs[i].offset != offset)
+        i++;
+    return origins->of[0][i] != OPTION_FROM_DEFAULT;
+}
+
+/* Section [mesh] of `config`, else of $SIFTMESH_CONFIG, and the environment; false, said.
+ */
+static bool load(const char *config, struct mesh_options *options,
+                 struct option_origins *origins)
+{
+    const struct option_section section = {"mesh", mesh_specs, options};
+    char error[512];
+    int left;
+
+    if (config == NULL)
+        config = getenv("SIFTMESH_CONFIG");
+    if (options_load(&section, 1, config, 0, NULL, &left, origins, error, sizeof error) ==
+        0)
+        return true;
+    fprintf(stderr, "siftmesh: %s\n", command_shown(error));
+    return false;
+}
+
+int command_mesh_own(const char *config, char folder[COMMAND_FOLDER_BYTES],
+                     bool *log_level_is_set)
+{
+    struct mesh_options options;
+    struct option_origins origins;
+
+    if (!load(config, &options, &origins))
+        return EX_CONFIG;
+    *log_level_is_set = is_set(&origins, offsetof(struct mesh_options, log_level));
+    if (options.runtime_dir[0] != '\0') {
+        snprintf(folder, COMMAND_FOLDER_BYTES, "%s", options.runtime_dir);
+        return EX_OK;
+    }
+    if (service_runtime_dir(folder, COMMAND_FOLDER_BYTES) == 0)
+        return EX_OK;
+    fprintf(stderr, "siftmesh: XDG_RUNTIME_DIR is too long\n");
+    return EX_CONFIG;
+}
+
 bool command_mesh_option(struct command_mesh *mesh, const char *name, const char *value)
 {
     const struct {
@@ -97,16 +143,9 @@ static int load_keys(struct command_mesh *mesh, const struct mesh_options *optio
 int command_mesh_find(struct command_mesh *mesh)
 {
     struct mesh_options options;
-    const struct option_section section = {"mesh", mesh_specs, &options};
-    const char *config = mesh->config ? mesh->config : getenv("SIFTMESH_CONFIG");
-    char error[512];
-    int left;
 
-    if (options_load(&section, 1, config, 0, NULL, &left, NULL, error, sizeof error) <
-        0) {
-        fprintf(stderr, "siftmesh: %s\n", command_shown(error));
+    if (!load(mesh->config, &options, NULL))
         return EX_CONFIG;
-    }
     if (!choose_front(mesh, &options)) {
         fprintf(stderr, "siftmesh: the broker's address is too long\n");
         return EX_USAGE;

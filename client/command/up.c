@@ -319,17 +319,20 @@ static int parse(struct up *up, int argc, char **argv)
     return 0;
 }
 
-/* 0, or the exit code, said. */
+/* The folder, and the level of the log: a flag given to a service would win over the
+ * environment and the file. 0, or the exit code, said. */
 static int choose_folder(struct up *up)
 {
-    static char fallback[256];
+    static char folder[COMMAND_FOLDER_BYTES];
     struct sockaddr_un address;
+    bool log_level_is_set;
+    int code = command_mesh_own(up->config, folder, &log_level_is_set);
 
-    if (up->runtime_dir == NULL && service_runtime_dir(fallback, sizeof fallback) < 0) {
-        up_complain("XDG_RUNTIME_DIR is too long");
-        return EX_CONFIG;
-    }
-    up->runtime_dir = up->runtime_dir != NULL ? up->runtime_dir : fallback;
+    if (code != EX_OK)
+        return code;
+    if (up->log_level == NULL && !log_level_is_set)
+        up->log_level = "warning";
+    up->runtime_dir = up->runtime_dir != NULL ? up->runtime_dir : folder;
     size_t bytes = strlen(up->runtime_dir) + strlen("/events.sock");
     if (bytes >= sizeof address.sun_path) {
         up_complain("runtime folder %s: paths of sockets would have %zu bytes, at most "
@@ -345,7 +348,7 @@ static int choose_folder(struct up *up)
 
 int command_up(int argc, char **argv)
 {
-    static struct up up = {.log_level = "warning", .lock_fd = -1};
+    static struct up up = {.lock_fd = -1};
     int code = parse(&up, argc, argv);
 
     if (code != 0) {
