@@ -1,6 +1,9 @@
+#include "cacher/redis/redis.h"
 #include "cacher/state.h"
 
 #include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -190,14 +193,24 @@ static void add_timer(struct cacher *cacher, uv_timer_t *timer)
     cacher->open++;
 }
 
-static int check_options(const struct cacher_options *options)
+static bool is_wrong(const void *all, const struct mesh_options *mesh,
+                     struct service_wrong *wrong)
 {
-    if (options->parked_max + CACHER_ERRANDS_MAX < options->jobs_max)
-        return 0;
-    log_event(LOG_ERROR, "jobs_max must be above parked_max, and 8 more",
-              "parked_max=%llu jobs_max=%llu", (unsigned long long)options->parked_max,
-              (unsigned long long)options->jobs_max);
-    return -EINVAL;
+    const struct cacher_options *options = all;
+    const char *why =
+        options->redis[0] != '\0' ? cacher_redis_url_check(options->redis) : NULL;
+    (void)mesh;
+
+    if (why != NULL) {
+        wrong->name = "redis";
+        snprintf(wrong->why, sizeof wrong->why, "%s", why);
+    } else if (options->parked_max + CACHER_ERRANDS_MAX >= options->jobs_max) {
+        wrong->name = "jobs_max";
+        snprintf(wrong->why, sizeof wrong->why,
+                 "it must be above parked_max and %d, which are %" PRIu64,
+                 CACHER_ERRANDS_MAX, options->parked_max + CACHER_ERRANDS_MAX);
+    }
+    return wrong->name != NULL;
 }
 
 static int join_mesh(struct cacher *cacher)
@@ -241,10 +254,6 @@ static int begin(struct cacher *cacher)
 static int start(struct service *service)
 {
     const struct cacher_options *options = service_options(service);
-    int err = check_options(options);
-
-    if (err < 0)
-        return err;
     struct cacher *cacher = calloc(1, sizeof *cacher);
     if (cacher == NULL)
         return -ENOMEM;
@@ -255,7 +264,7 @@ static int start(struct service *service)
     add_timer(cacher, &cacher->tick);
     add_timer(cacher, &cacher->every);
     add_timer(cacher, &cacher->leave);
-    err = make_parts(cacher);
+    int err = make_parts(cacher);
     if (err == 0)
         err = cacher_open_tiers(cacher);
     if (err < 0)
@@ -359,6 +368,7 @@ const struct service_spec cacher_spec = {
     .options_bytes = sizeof(struct cacher_options),
     .metrics = cacher_metrics_specs,
     .metrics_bytes = sizeof(struct cacher_metrics),
+    .is_wrong = is_wrong,
     .start = start,
     .drain = drain,
     .stop = stop,

@@ -265,6 +265,20 @@ static unsigned whole_processors(void)
     return cgroup_whole_processors(&cgroup_system, all);
 }
 
+static bool is_wrong(const void *all, const struct mesh_options *mesh,
+                     struct service_wrong *wrong)
+{
+    const struct extractor_options *options = all;
+    (void)mesh;
+
+    if (options->slots_max == 0 || options->slots <= options->slots_max)
+        return false; /* slots of 0: the processors tell, at the start */
+    wrong->name = "slots_max";
+    snprintf(wrong->why, sizeof wrong->why, "it must not be below slots, which is %u",
+             (unsigned)options->slots);
+    return true;
+}
+
 static int choose_slots(struct extractor *extractor)
 {
     const struct extractor_options *options = extractor->options;
@@ -382,6 +396,7 @@ const struct service_spec extractor_spec = {
     .options_bytes = sizeof(struct extractor_options),
     .metrics = extractor_metrics_specs,
     .metrics_bytes = sizeof(struct extractor_metrics),
+    .is_wrong = is_wrong,
     .start = start,
     .drain = drain,
     .stop = stop,

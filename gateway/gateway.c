@@ -8,7 +8,9 @@
 #include "runtime/descriptors.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -263,17 +265,6 @@ static void fill_limits(const struct gateway_options *options, struct http_limit
     limits->answer_timeout_ms = (uint32_t)options->answer_timeout_ms;
 }
 
-static int check_trusted(const char *list)
-{
-    char wrong[HTTP_TRUSTED_TEXT_BYTES];
-    int err = http_trusted_check(list, wrong);
-
-    if (err < 0)
-        log_event(LOG_ERROR, "trusted_proxies takes up to 64 addresses and blocks",
-                  "wrong=\"%s\"", wrong);
-    return err;
-}
-
 static int open_http(struct gateway *gateway)
 {
     static const struct http_callbacks callbacks = {
@@ -287,14 +278,11 @@ static int open_http(struct gateway *gateway)
         listen, gateway->at.host, gateway->options->hosts_allowed,
         gateway->options->cors_origins, "GET, HEAD, POST, PUT, DELETE"};
     descriptors_check(gateway->options->connections_max);
-    int err = check_trusted(gateway->options->trusted_proxies);
-    if (err < 0)
-        return err;
     const char *why = http_listen_parse(listen, &gateway->at);
-    err = why != NULL ? -EINVAL
-                      : http_server_open(service_loop(gateway->service), gateway->at.host,
-                                         gateway->at.port, &limits, &callbacks, gateway,
-                                         &gateway->server);
+    int err = why != NULL ? -EINVAL
+                          : http_server_open(service_loop(gateway->service),
+                                             gateway->at.host, gateway->at.port, &limits,
+                                             &callbacks, gateway, &gateway->server);
     if (err < 0)
         log_event(LOG_ERROR, "cannot listen", "listen=\"%s\" error=\"%s\"", listen,
                   why != NULL ? why : strerror(-err));
@@ -339,6 +327,33 @@ static int make_parts(struct gateway *gateway)
     gateway->tick.data = gateway;
     gateway->has_tick = true;
     return 0;
+}
+
+static bool is_wrong(const void *all, const struct mesh_options *mesh,
+                     struct service_wrong *wrong)
+{
+    const struct gateway_options *options = all;
+    char item[HTTP_TRUSTED_TEXT_BYTES];
+
+    if (http_trusted_check(options->trusted_proxies, item) < 0) {
+        wrong->name = "trusted_proxies";
+        snprintf(wrong->why, sizeof wrong->why,
+                 "\"%s\" must be an address or a block, as 10.0.0.0/8; up to 64 may be "
+                 "given",
+                 item);
+    } else if (browser_hosts_wrong(options->hosts_allowed, wrong->why))
+        wrong->name = "hosts_allowed";
+    else if (browser_origins_wrong(options->cors_origins, wrong->why))
+        wrong->name = "cors_origins";
+    else if (options->lame_duck_ms >= mesh->drain_timeout_ms) {
+        wrong->name = "lame_duck_ms";
+        wrong->works = true;
+        snprintf(wrong->why, sizeof wrong->why,
+                 "it must be below drain_timeout_ms, which is %" PRIu64
+                 ": no time is left for the work in hand",
+                 mesh->drain_timeout_ms);
+    }
+    return wrong->name != NULL;
 }
 
 static int start(struct service *service)
@@ -428,6 +443,7 @@ const struct service_spec gateway_spec = {
     .options_bytes = sizeof(struct gateway_options),
     .metrics = metric_specs,
     .metrics_bytes = sizeof(struct gateway_metrics),
+    .is_wrong = is_wrong,
     .start = start,
     .drain = drain,
     .stop = stop,

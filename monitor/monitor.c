@@ -242,23 +242,34 @@ static struct monitor_rules rules_of(const struct monitor_options *o)
                                   .busy_clients = o->busy_clients};
 }
 
-static int check_options(const struct monitor_options *options,
-                         const struct monitor_rules *rules)
+static bool is_wrong(const void *all, const struct mesh_options *mesh,
+                     struct service_wrong *wrong)
 {
+    const struct monitor_options *options = all;
+    const struct monitor_rules rules = rules_of(options);
     const char *why = NULL;
-    int err = monitor_rules_check(rules, &why);
+    (void)mesh;
 
-    if (err == 0 && options->ttl_ms < 3 * options->interval_ms) {
-        why = "ttl_ms must be at least three times interval_ms";
-        err = -EINVAL;
+    if (browser_hosts_wrong(options->hosts_allowed, wrong->why)) {
+        wrong->name = "hosts_allowed";
+        return true;
     }
-    if (err == 0 && strlen(options->service) > SERVICE_BYTES_MAX) {
-        why = "service has at most 15 bytes";
-        err = -EINVAL;
+    if (browser_origins_wrong(options->cors_origins, wrong->why)) {
+        wrong->name = "cors_origins";
+        return true;
     }
-    if (err < 0)
-        log_event(LOG_ERROR, "bad options", "why=\"%s\"", why);
-    return err;
+    if (monitor_rules_check(&rules, &wrong->name, &why) == 0) {
+        if (options->ttl_ms < 3 * options->interval_ms) {
+            wrong->name = "ttl_ms";
+            why = "it must be at least three times interval_ms";
+        } else if (strlen(options->service) > SERVICE_BYTES_MAX) {
+            wrong->name = "service";
+            why = "it has at most 15 bytes";
+        }
+    }
+    if (why != NULL)
+        snprintf(wrong->why, sizeof wrong->why, "%s", why);
+    return why != NULL;
 }
 
 static int start(struct service *service)
@@ -268,9 +279,6 @@ static int start(struct service *service)
     const struct monitor_options *options = service_options(service);
     struct monitor_rules rules = rules_of(options);
 
-    int err = check_options(options, &rules);
-    if (err < 0)
-        return err;
     struct monitor *monitor = calloc(1, sizeof *monitor);
     if (monitor == NULL)
         return -ENOMEM;
@@ -285,7 +293,8 @@ static int start(struct service *service)
     uv_timer_init(service_loop(service), &monitor->timer);
     monitor->timer.data = monitor;
 
-    err = session_open(service, "monitor", NULL, &callbacks, monitor, &monitor->session);
+    int err =
+        session_open(service, "monitor", NULL, &callbacks, monitor, &monitor->session);
     if (err < 0) {
         log_event(LOG_ERROR, "cannot connect", "endpoint=\"%s\" error=\"%s\"",
                   service_endpoint(service, "front"), strerror(-err));
@@ -329,6 +338,7 @@ const struct service_spec monitor_spec = {
     .options_bytes = sizeof(struct monitor_options),
     .metrics = monitor_metrics_specs,
     .metrics_bytes = sizeof(struct monitor_metrics),
+    .is_wrong = is_wrong,
     .start = start,
     .drain = drain,
     .stop = stop,

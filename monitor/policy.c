@@ -15,20 +15,31 @@ const char *monitor_level_name(enum monitor_level level)
     return level < MONITOR_LEVELS ? names[level] : "?";
 }
 
-int monitor_rules_check(const struct monitor_rules *rules, const char **why)
+int monitor_rules_check(const struct monitor_rules *rules, const char **name,
+                        const char **why)
 {
     const uint32_t *level = rules->level_permille;
+    const struct {
+        bool wrong;
+        const char *name, *why;
+    } checks[] = {
+        {rules->restore_permille >= rules->shrink_permille, "restore_percent",
+         "it must be below shrink_percent"},
+        {level[MONITOR_SOFT] >= level[MONITOR_FORCED], "soft_percent",
+         "it must be below forced_percent"},
+        {level[MONITOR_FORCED] >= level[MONITOR_CRITICAL], "forced_percent",
+         "it must be below critical_percent"},
+        {rules->hysteresis_permille >= level[MONITOR_SOFT], "hysteresis_percent",
+         "it must be below soft_percent"},
+    };
 
-    if (rules->restore_permille >= rules->shrink_permille)
-        *why = "restore_percent must be below shrink_percent";
-    else if (level[MONITOR_SOFT] >= level[MONITOR_FORCED] ||
-             level[MONITOR_FORCED] >= level[MONITOR_CRITICAL])
-        *why = "soft_percent, forced_percent and critical_percent must rise";
-    else if (rules->hysteresis_permille >= level[MONITOR_SOFT])
-        *why = "hysteresis_percent must be below soft_percent";
-    else
-        return 0;
-    return -EINVAL;
+    for (size_t i = 0; i < sizeof checks / sizeof checks[0]; i++)
+        if (checks[i].wrong) {
+            *name = checks[i].name;
+            *why = checks[i].why;
+            return -EINVAL;
+        }
+    return 0;
 }
 
 void monitor_policy_init(struct monitor_policy *policy, const struct monitor_rules *rules,

@@ -50,8 +50,10 @@ struct monitor_rules {
     uint64_t busy_clients;   /* more than so many active: no forced cleanup */
 };
 
-/* 0, or -EINVAL with `why` (static) when the rules contradict each other. */
-int monitor_rules_check(const struct monitor_rules *rules, const char **why);
+/* 0, or -EINVAL when the rules contradict each other: the option's `name` and `why`, both
+ * static. */
+int monitor_rules_check(const struct monitor_rules *rules, const char **name,
+                        const char **why);
 
 /* What the broker says. */
 struct monitor_load {

@@ -8,12 +8,17 @@
 
 #include <arpa/inet.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include <unistd.h>
 
 #define HOST_BYTES    256
 #define HEADERS_BYTES 1024
+#define ITEM_BYTES    256 /* of a list; browser_meet() takes no longer one */
+#define LETTERS       "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+#define NAME_BYTES    LETTERS "._-"
+#define SCHEME_BYTES  LETTERS "+.-"
 
 /* ---- lists ---------------------------------------------------------------------- */
 
@@ -30,6 +35,99 @@ static bool has(const char *list, const char *word)
         at += bytes;
     }
     return false;
+}
+
+typedef bool item_fn(const char *item);
+
+/* The first item that does not fit, cut to what a complaint needs; false: all do. */
+static bool find_wrong(const char *list, item_fn *fits, char item[ITEM_BYTES])
+{
+    while (*list != '\0') {
+        list += strspn(list, " \t,");
+        size_t size = strcspn(list, ",");
+        const char *end = list + size;
+        while (size > 0 && (list[size - 1] == ' ' || list[size - 1] == '\t'))
+            size--;
+        bool is_long = size >= ITEM_BYTES;
+        snprintf(item, ITEM_BYTES, "%.*s", (int)size, list);
+        if (size > 0 && (is_long || (strcmp(item, "*") != 0 && !fits(item))))
+            return true;
+        list = end;
+    }
+    return false;
+}
+
+static bool is_name(const char *text, size_t size)
+{
+    return size > 0 && strspn(text, NAME_BYTES) >= size && text[size - 1] != '.';
+}
+
+/* As strip() makes a Host. */
+static bool is_host(const char *item)
+{
+    unsigned char bytes[16];
+
+    return inet_pton(AF_INET6, item, bytes) == 1 || is_name(item, strlen(item));
+}
+
+/* Browsers leave out the port that the scheme has by itself. */
+static bool is_port(const char *text, bool is_https, bool is_http)
+{
+    size_t digits = strspn(text, "0123456789");
+    int port = digits > 0 && digits < 6 && text[digits] == '\0' ? atoi(text) : 0;
+
+    return port > 0 && port <= 65535 && !(is_https && port == 443) &&
+           !(is_http && port == 80);
+}
+
+static bool is_origin(const char *item)
+{
+    const char *scheme = strstr(item, "://");
+
+    if (scheme == NULL || scheme == item)
+        return strcmp(item, "null") == 0; /* a page without an origin says so */
+    const char *host = scheme + 3, *end = host + strcspn(host, ":");
+    if (*host == '[') {
+        char address[ITEM_BYTES];
+        end = host + strcspn(host, "]");
+        snprintf(address, sizeof address, "%.*s", (int)(end - host - 1), host + 1);
+        if (*end != ']' || strchr(address, ':') == NULL || !is_host(address))
+            return false;
+        end++;
+    } else if (!is_name(host, (size_t)(end - host)))
+        return false;
+    return strspn(item, SCHEME_BYTES) >= (size_t)(scheme - item) &&
+           (*end == '\0' ||
+            (*end == ':' && is_port(end + 1, strncasecmp(item, "https:", 6) == 0,
+                                    strncasecmp(item, "http:", 5) == 0)));
+}
+
+bool browser_hosts_wrong(const char *list, char why[BROWSER_WHY_BYTES])
+{
+    char item[ITEM_BYTES];
+
+    if (!find_wrong(list, is_host, item))
+        return false;
+    snprintf(why, BROWSER_WHY_BYTES,
+             "\"%.64s\" matches no Host, must be a name or address without scheme, port "
+             "and path, as app.example.org, or *; commas join several",
+             item);
+    return true;
+}
+
+bool browser_origins_wrong(const char *list, char why[BROWSER_WHY_BYTES])
+{
+    char item[ITEM_BYTES];
+
+    if (!find_wrong(list, is_origin, item))
+        return false;
+    snprintf(
+        why, BROWSER_WHY_BYTES,
+        "\"%.64s\" matches no Origin, must be scheme://host or scheme://host:port, as "
+        "https://app.example.org, without path and the scheme's own port, or *; commas "
+        "join several",
+        item);
+    return true;
 }
 
 /* ---- Host ----------------------------------------------------------------------- */

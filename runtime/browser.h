@@ -17,6 +17,12 @@
 
 #include "runtime/http.h"
 
+/* Whether something in a list for `hosts` or `origins` below can never match; `why` names
+ * it and its form. */
+#define BROWSER_WHY_BYTES 256
+bool browser_hosts_wrong(const char *list, char why[BROWSER_WHY_BYTES]);
+bool browser_origins_wrong(const char *list, char why[BROWSER_WHY_BYTES]);
+
 struct browser_rules {
     const char *listen;  /* HOST:PORT as in the option */
     const char *address; /* what it came out as */

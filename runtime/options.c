@@ -466,13 +466,45 @@ int options_load(const struct option_section *sections, size_t count, const char
     return load.failed ? -EINVAL : 0;
 }
 
-static void check_option(struct load *load, struct option option)
+static void refuse(struct load *load, struct option option, const char *why)
 {
     const struct option_spec *spec = spec_of(load, option);
     unsigned line = load->origins->line[option.section][option.index];
     const struct place place = {line > 0 ? load->file : NULL, line, spec->name};
+    const void *value = value_of(load, option);
+    char shown[QUOTE_BYTES_MAX + 8];
+
+    if (spec->type == OPTION_INT)
+        snprintf(shown, sizeof shown, "%" PRIu64, *(const uint64_t *)value);
+    else if (spec->type == OPTION_STR)
+        quote_form(value, shown);
+    else
+        snprintf(shown, sizeof shown, "%s", *(const bool *)value ? "true" : "false");
+    complain(load, &place, "is %s: %s", shown, why);
+}
+
+void options_refuse(const struct option_section *sections, size_t count, const char *file,
+                    const struct option_origins *origins, const char *name,
+                    const char *why, char *error, size_t error_bytes)
+{
+    struct option_origins copy = *origins;
+    struct load load = {.sections = sections,
+                        .count = count,
+                        .origins = &copy,
+                        .error = error,
+                        .error_bytes = error_bytes,
+                        .file = file};
+
+    for (size_t s = count; s-- > 0;)
+        for (size_t i = 0; sections[s].specs[i].name != NULL; i++)
+            if (strcmp(sections[s].specs[i].name, name) == 0)
+                refuse(&load, (struct option){s, i}, why); /* the first one is kept */
+}
+
+static void check_option(struct load *load, struct option option)
+{
+    const struct option_spec *spec = spec_of(load, option);
     const char *text = value_of(load, option), *why = NULL;
-    char quoted[QUOTE_BYTES_MAX + 8];
     struct http_listen ignored;
 
     if (spec->form == NULL || text[0] == '\0')
@@ -481,9 +513,8 @@ static void check_option(struct load *load, struct option option)
         why = http_listen_parse(text, &ignored);
     if (options_form_is_file(spec->form) && access(text, F_OK) < 0 && errno == ENOENT)
         why = "there is no such file";
-    quote(text, quoted);
     if (why != NULL)
-        complain(load, &place, "is %s: %s", quoted, why);
+        refuse(load, option, why);
 }
 
 int options_check(const struct option_section *sections, size_t count, const char *file,

@@ -90,6 +90,12 @@ int options_load(const struct option_section *sections, size_t count, const char
 int options_check(const struct option_section *sections, size_t count, const char *file,
                   const struct option_origins *origins, char *error, size_t error_bytes);
 
+/* The complaint about an option that has its form, and is wrong all the same: `FILE:LINE:
+ * name is "value": why`. The last section that has the name is meant. */
+void options_refuse(const struct option_section *sections, size_t count, const char *file,
+                    const struct option_origins *origins, const char *name,
+                    const char *why, char *error, size_t error_bytes);
+
 /* One section's lines of --help. */
 void options_help(const struct option_section *section, FILE *out);
 

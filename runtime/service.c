@@ -46,6 +46,7 @@ struct service {
     struct log_limit look_limit;
     uint64_t touched_us;
     char instance[128];
+    char doubt[512]; /* an option to warn of */
     char *endpoints[3];
     bool draining, hurried;
     int signal; /* that began the drain */
@@ -589,6 +590,30 @@ static void answer(struct service *service, enum ask ask,
         metrics_markdown(service->spec->name, service->spec->metrics, stdout);
 }
 
+/* 0, or an exit code, said. */
+static int check_options(struct service *service, const struct option_section *sections,
+                         const char *config, const struct option_origins *origins,
+                         bool asked)
+{
+    const struct service_spec *spec = service->spec;
+    struct service_wrong wrong = {0};
+    char error[512];
+
+    if (asked && options_check(sections, 2, config, origins, error, sizeof error) < 0)
+        return fail_usage(spec, error);
+    if (spec->is_wrong == NULL ||
+        !spec->is_wrong(service->options, &service->mesh, &wrong))
+        return 0;
+    options_refuse(sections, 2, config, origins, wrong.name, wrong.why, error,
+                   sizeof error);
+    if (asked || !wrong.works) {
+        (void)fail_usage(spec, error);
+        return EX_CONFIG;
+    }
+    snprintf(service->doubt, sizeof service->doubt, "%s", error);
+    return 0;
+}
+
 static int configure(struct service *service, int argc, char **argv)
 {
     const struct service_spec *spec = service->spec;
@@ -620,11 +645,11 @@ static int configure(struct service *service, int argc, char **argv)
         service->err = fail_usage(spec, error);
         return -1;
     }
-    if (ask == ASK_CHECK &&
-        options_check(sections, 2, config, &origins, error, sizeof error) < 0) {
-        service->err = fail_usage(spec, error);
+    if (ask == ASK_NOTHING || ask == ASK_CHECK)
+        service->err =
+            check_options(service, sections, config, &origins, ask != ASK_NOTHING);
+    if (service->err != 0)
         return -1;
-    }
     if (ask != ASK_NOTHING) {
         answer(service, ask, sections, &origins);
         return 1;
@@ -642,6 +667,8 @@ static int prepare(struct service *service)
         service->err = fail_usage(service->spec, "log_level or log_format is not known");
         return -1;
     }
+    if (service->doubt[0] != '\0')
+        log_event(LOG_WARNING, "an option is doubtful", "why=\"%s\"", service->doubt);
     if (service->mesh.runtime_dir[0] == '\0' &&
         service_runtime_dir(service->mesh.runtime_dir, OPTION_STR_BYTES) < 0) {
         service->err = fail_usage(service->spec, "runtime_dir is too long");

@@ -37,6 +37,14 @@ struct mesh_options {
 struct curve;
 struct service;
 
+/* An option that has its form and is wrong all the same. */
+#define SERVICE_WHY_BYTES 256
+struct service_wrong {
+    const char *name; /* of the option */
+    bool works;       /* the service starts with it, and warns */
+    char why[SERVICE_WHY_BYTES];
+};
+
 struct service_spec {
     const char *name;                  /* "broker": section, log name, metric prefix */
     const char *summary;               /* one line for --help */
@@ -44,6 +52,10 @@ struct service_spec {
     size_t options_bytes;              /* sizeof of the options struct */
     const struct metrics_spec *metrics;
     size_t metrics_bytes;
+    /* Before the start, and for --check-config: whether an option is wrong, or wrong
+     * beside another one. Opens nothing. NULL: the tables say all. */
+    bool (*is_wrong)(const void *options, const struct mesh_options *mesh,
+                     struct service_wrong *wrong);
     /* Make and begin everything. 0, or -errno after logging why. */
     int (*start)(struct service *service);
     /* Begin to end: refuse new work, finish what is in hand, then service_stop(). With

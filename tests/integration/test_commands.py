@@ -157,6 +157,25 @@ def check_config(path):
     ("mesh", "log_level = loud",
      'log_level is "loud", must be error, warning, notice, info or debug'),
     ("extractor", "sandbox = on", 'sandbox is "on", must be auto, require or off'),
+    ("gateway", "trusted_proxies = 10.0.0.0/33",
+     'trusted_proxies is "10.0.0.0/33": "10.0.0.0/33" must be an address or a block, as '
+     '10.0.0.0/8; up to 64 may be given'),
+    ("cacher", "redis = redis://h:99999/0",
+     'redis is "redis://h:99999/0": the port is not a number from 1 to 65535'),
+    ("monitor", "restore_percent = 90",
+     "restore_percent is 90: it must be below shrink_percent"),
+    *[(service, f"cors_origins = {value}",
+       f'cors_origins is "{value}": "{value}" matches no Origin, must be scheme://host or '
+       "scheme://host:port, as https://app.example.org, without path and the scheme's own "
+       "port, or *; commas join several")
+      for service, value in (("gateway", "example.org"), ("monitor", "https://x/"))],
+    *[("gateway", f"hosts_allowed = {value}",
+       f'hosts_allowed is "{value}": "{value}" matches no Host, must be a name or address '
+       "without scheme, port and path, as app.example.org, or *; commas join several")
+      for value in ("http://x/", "a b")],
+    ("gateway", "lame_duck_ms = 30000",
+     "lame_duck_ms is 30000: it must be below drain_timeout_ms, which is 30000: no time is "
+     "left for the work in hand"),
 ])
 def test_a_value_that_no_service_could_start_with_is_told(tmp_path, section, line, complaint):
     path = tmp_path / "bad.ini"
@@ -164,6 +183,22 @@ def test_a_value_that_no_service_could_start_with_is_told(tmp_path, section, lin
     done = check_config(path)
     assert done.returncode == os.EX_CONFIG and not done.stdout
     assert done.stderr == f"siftmesh check-config: {path}:3: {complaint}\n"
+
+
+@pytest.mark.parametrize("service, option", [
+    ("gateway", "--trusted-proxies=10.0.0.0/33"), ("gateway", "--hosts-allowed=a b"),
+    ("cacher", "--redis=redis://h:99999/0"), ("monitor", "--restore-percent=90"),
+    ("extractor", "--slots=9 --slots-max=8"),
+])
+def test_a_service_refuses_at_its_start_what_check_config_refuses(tmp_path, service, option):
+    words = option.split(" --")
+    flags = [words[0], *(f"--{word}" for word in words[1:])]
+    done = subprocess.run([BIN / f"siftmesh-{service}", "--runtime-dir", tmp_path / "r", *flags],
+                          capture_output=True, text=True, timeout=60)
+    assert done.returncode == os.EX_CONFIG
+    name = re.match(r"--([a-z-]+)", flags[-1]).group(1).replace("-", "_")
+    assert re.match(rf"siftmesh-{service}: {name} is .+: ", done.stderr), done.stderr
+    assert not (tmp_path / "r").exists()
 
 
 def test_a_service_that_ends_without_a_word_is_told(tmp_path):
@@ -227,6 +262,26 @@ def test_run_that_is_interrupted_leaves_nothing_behind(tmp_path, number):
     finally:
         run.kill()
     assert not folder.exists()
+
+
+def test_up_takes_its_folder_from_flag_environment_file_and_default_in_this_order(tmp_path):
+    long = {way: f"/tmp/{way}-" + "x" * 120 for way in ("flag", "variable", "file", "default")}
+    path = tmp_path / "mesh.ini"
+    path.write_text(f"[mesh]\nruntime_dir = {long['file']}\n")
+    plain = {k: v for k, v in os.environ.items() if not k.startswith("SIFTMESH_")}
+
+    def folder(*arguments, **environment):
+        done = subprocess.run([BIN / "siftmesh", "up", *arguments], capture_output=True,
+                              text=True, env={**plain, "XDG_RUNTIME_DIR": long["default"],
+                                              **environment}, timeout=60)
+        assert done.returncode == os.EX_CONFIG, done.stderr
+        return re.search(r"runtime folder (\S+): paths of sockets would have",
+                         done.stderr).group(1)
+    file, variable = ["--config", path], {"SIFTMESH_MESH_RUNTIME_DIR": long["variable"]}
+    assert folder(*file, "--runtime-dir", long["flag"], **variable) == long["flag"]
+    assert folder(*file, **variable) == long["variable"]
+    assert folder(*file) == folder(SIFTMESH_CONFIG=str(path)) == long["file"]
+    assert folder() == long["default"] + "/siftmesh"
 
 
 def test_up_is_ready_restarts_what_dies_and_stops(tmp_path):

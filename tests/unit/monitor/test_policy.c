@@ -370,20 +370,20 @@ static void going_blind_without_a_broker_names_the_default_not_a_number(void **s
 static void rules_that_contradict_each_other_are_refused(void **state)
 {
     (void)state;
-    const char *why = NULL;
+    const char *name = NULL, *why = NULL;
     struct monitor_rules bad = rules;
 
-    assert_int_equal(monitor_rules_check(&bad, &why), 0);
+    assert_int_equal(monitor_rules_check(&bad, &name, &why), 0);
     bad.restore_permille = 800;
-    assert_int_equal(monitor_rules_check(&bad, &why), -EINVAL);
-    assert_non_null(strstr(why, "restore_percent"));
+    assert_int_equal(monitor_rules_check(&bad, &name, &why), -EINVAL);
+    assert_string_equal(name, "restore_percent");
     bad = rules;
     bad.level_permille[MONITOR_FORCED] = 850;
-    assert_int_equal(monitor_rules_check(&bad, &why), -EINVAL);
+    assert_int_equal(monitor_rules_check(&bad, &name, &why), -EINVAL);
     bad = rules;
     bad.hysteresis_permille = 600;
-    assert_int_equal(monitor_rules_check(&bad, &why), -EINVAL);
-    assert_non_null(strstr(why, "hysteresis"));
+    assert_int_equal(monitor_rules_check(&bad, &name, &why), -EINVAL);
+    assert_string_equal(name, "hysteresis_percent");
 }
 
 int main(void)
