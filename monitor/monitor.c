@@ -124,6 +124,8 @@ static void count_decision(struct monitor *monitor, const struct monitor_decisio
     case MONITOR_DECIDED_SIGHT:
         m->blinds += d->to == 0;
         break;
+    case MONITOR_OPERATOR_SLOTS:
+        break;
     }
 }
 
@@ -149,20 +151,25 @@ static void update_metrics(struct monitor *monitor)
     m->broker_up = session_is_up(monitor->session);
 }
 
+static void note_decision(struct monitor *monitor, const struct monitor_decision *d)
+{
+    char text[MONITOR_REASON_BYTES + 64];
+
+    monitor_ring_add(&monitor->ring, d, wall_ms());
+    monitor_decision_text(d, text, sizeof text);
+    log_event(LOG_NOTICE, "decision", "text=\"%s\"", text);
+    count_decision(monitor, d);
+    monitor->metrics->decisions = monitor->ring.count;
+}
+
 static void decide(struct monitor *monitor)
 {
     struct monitor_decision decisions[MONITOR_DECISIONS_MAX];
     unsigned count = monitor_policy_step(&monitor->policy, &monitor->sample,
                                          &monitor->load, now_us(monitor), decisions);
 
-    for (unsigned i = 0; i < count; i++) {
-        char text[MONITOR_REASON_BYTES + 64];
-        monitor_ring_add(&monitor->ring, &decisions[i], wall_ms());
-        monitor_decision_text(&decisions[i], text, sizeof text);
-        log_event(LOG_NOTICE, "decision", "text=\"%s\"", text);
-        count_decision(monitor, &decisions[i]);
-    }
-    monitor->metrics->decisions = monitor->ring.count;
+    for (unsigned i = 0; i < count; i++)
+        note_decision(monitor, &decisions[i]);
 }
 
 static void on_timer(uv_timer_t *timer)
@@ -194,7 +201,14 @@ static void on_stats(struct monitor *monitor, struct mesh_msg *msg)
     json_decref(monitor->stats);
     monitor->stats = stats;
     monitor->stats_us = now_us(monitor);
+    uint64_t before = monitor->load.operator_slots;
     monitor->load = monitor_stats_load(stats, monitor->options->service);
+    if (monitor->load.operator_slots != before)
+        note_decision(monitor,
+                      &(struct monitor_decision){.kind = MONITOR_OPERATOR_SLOTS,
+                                                 .at_us = now_us(monitor),
+                                                 .from = before,
+                                                 .to = monitor->load.operator_slots});
 }
 
 static void on_message(struct session *session, struct mesh_msg *msg, void *arg)

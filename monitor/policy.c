@@ -99,6 +99,17 @@ static const char *percent(struct percent *out, uint32_t permille)
     return out->text;
 }
 
+static void operator_text(const struct monitor_decision *d, char *out, size_t capacity)
+{
+    if (d->to == 0)
+        snprintf(out, capacity, "operator's target %" PRIu64 " has ended", d->from);
+    else if (d->from == 0)
+        snprintf(out, capacity, "operator's target: %" PRIu64 " slots", d->to);
+    else
+        snprintf(out, capacity, "operator's target: slots %" PRIu64 " -> %" PRIu64,
+                 d->from, d->to);
+}
+
 void monitor_decision_text(const struct monitor_decision *d, char *out, size_t capacity)
 {
     switch (d->kind) {
@@ -121,6 +132,9 @@ void monitor_decision_text(const struct monitor_decision *d, char *out, size_t c
     case MONITOR_DECIDED_SIGHT:
         snprintf(out, capacity, "%s: %s", d->to != 0 ? "sees memory again" : "blind",
                  d->reason);
+        break;
+    case MONITOR_OPERATOR_SLOTS:
+        operator_text(d, out, capacity);
         break;
     }
 }

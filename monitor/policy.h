@@ -58,15 +58,17 @@ int monitor_rules_check(const struct monitor_rules *rules, const char **name,
 /* What the broker says. */
 struct monitor_load {
     bool known;
-    uint64_t slots_default; /* of the service; 0: it has no workers */
-    uint64_t clients;       /* active */
+    uint64_t slots_default;  /* of the service; 0: it has no workers */
+    uint64_t clients;        /* active */
+    uint64_t operator_slots; /* an operator's target; 0: none */
 };
 
 enum monitor_decision_kind {
     MONITOR_DECIDED_SLOTS, /* `from` -> `to` slots; `to` 0: the broker's default */
     MONITOR_DECIDED_LEVEL, /* `from` -> `to`: enum monitor_level */
     MONITOR_DECIDED_HOLD,  /* growth is due but forbidden: `from` == `to` slots */
-    MONITOR_DECIDED_SIGHT  /* memory is no longer seen (`to` 0), or again (`to` 1) */
+    MONITOR_DECIDED_SIGHT, /* memory is no longer seen (`to` 0), or again (`to` 1) */
+    MONITOR_OPERATOR_SLOTS /* an operator decided: target `from` -> `to`; 0: none */
 };
 
 struct monitor_decision {

@@ -51,9 +51,11 @@ struct monitor_load monitor_stats_load(const json_t *stats, const char *service)
     if (!json_is_object(ours))
         return (struct monitor_load){.known = json_is_object(services),
                                      .clients = active_clients(stats)};
-    return (struct monitor_load){.known = true,
-                                 .slots_default = count_of(ours, "slots_default"),
-                                 .clients = active_clients(stats)};
+    return (struct monitor_load){
+        .known = true,
+        .slots_default = count_of(ours, "slots_default"),
+        .clients = active_clients(stats),
+        .operator_slots = count_of(json_object_get(ours, "targets"), "operator")};
 }
 
 /* ---- Prometheus ---- */

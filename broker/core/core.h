@@ -304,7 +304,7 @@ struct broker_core_source_view {
 
 struct broker_core_service_view {
     const char *name;
-    const char *reason;     /* of the target */
+    const char *reason;     /* of the source whose target holds; "": none does */
     uint64_t target;        /* 0 for a service without slots */
     uint64_t slots_default; /* what the workers offered */
     uint64_t slots;         /* alive, all workers */

@@ -40,16 +40,16 @@ static void sum_up(struct broker_core_service *service, uint64_t *offered, uint6
 static uint64_t decide(struct broker_core_service *service, uint64_t offered,
                        uint64_t most)
 {
-    uint64_t target = UINT64_MAX;
+    uint64_t target = offered;
 
     for (int i = 0; i < BROKER_CORE_SOURCES; i++) {
         const struct broker_core_target *source = &service->sources[i];
-        if (source->live && source->target > 0 && source->target < target)
-            target = source->target;
+        if (!source->live || source->target == 0 ||
+            (service->decider != NULL && source->target >= target))
+            continue;
+        service->decider = source;
+        target = source->target;
     }
-    service->targeted = target != UINT64_MAX;
-    if (!service->targeted)
-        target = offered;
     if (target > most)
         target = most;
     return target == 0 ? 1 : target;
@@ -85,7 +85,7 @@ static void deal(struct broker_core *core, struct broker_core_service *service,
             continue;
         sum += worker->slots_max;
         uint64_t point = sum * service->target / service->slots_max;
-        uint64_t share = service->targeted ? point - dealt : worker->slots_offered;
+        uint64_t share = service->decider != NULL ? point - dealt : worker->slots_offered;
         dealt = point;
         if (share == worker->share)
             continue;
@@ -101,6 +101,7 @@ void broker_core_slots_update(struct broker_core *core, uint32_t index,
     uint64_t offered, before = service->target;
 
     sum_up(service, &offered, &service->slots_max);
+    service->decider = NULL;
     service->target =
         service->slots_max == 0 ? 0 : decide(service, offered, service->slots_max);
     if (service->target != before) {
@@ -142,6 +143,7 @@ int broker_core_scale(struct broker_core *core, const struct broker_core_scale *
     target->live = true;
     target->seq = scale->seq;
     target->target = scale->target;
+    (void)snprintf(target->reason, sizeof(target->reason), "%s", scale->reason);
     if (target->target == 0 && strcmp(scale->source, "operator") != 0)
         target->target = 1;
     broker_core_heap_set(&core->heap, &target->timer,

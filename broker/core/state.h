@@ -77,12 +77,13 @@ struct broker_core_lane {
 struct broker_core_target {
     bool live;
     uint64_t target, seq; /* target 0: withdrawn */
+    char reason[BROKER_CORE_REASON_BYTES + 1];
     struct broker_core_timer timer;
 };
 
 struct broker_core_service {
-    char name[BROKER_CORE_NAME_BYTES + 1]; /* empty: free */
-    char reason[BROKER_CORE_REASON_BYTES + 1];
+    char name[BROKER_CORE_NAME_BYTES + 1];     /* empty: free */
+    char reason[BROKER_CORE_REASON_BYTES + 1]; /* of the last change of the target */
     struct broker_core_link workers;
     uint32_t workers_open; /* those that are not leaving */
     struct broker_core_lane lanes[PROTO_PRIORITIES];
@@ -91,9 +92,9 @@ struct broker_core_service {
     uint64_t high_until_us; /* until then places are kept for the high lane */
     struct broker_core_timer high;
     struct broker_core_target sources[BROKER_CORE_SOURCES];
-    uint64_t target, slots_max; /* of the workers that are not leaving */
-    bool targeted;              /* some source's target decides */
-    uint64_t workerless_us;     /* since when nobody offers it */
+    uint64_t target, slots_max;               /* of the workers that are not leaving */
+    const struct broker_core_target *decider; /* NULL: no source's target decides */
+    uint64_t workerless_us;                   /* since when nobody offers it */
     struct broker_core_timer wait;
     uint64_t busy_us, interval_us; /* last end or begin of work; mean time between ends */
     uint32_t ends; /* that interval_us knows, up to BROKER_CORE_ENDS_MIN */

@@ -29,7 +29,7 @@ bool broker_core_service(const struct broker_core *core, uint32_t index,
         return false;
     *out = (struct broker_core_service_view){
         .name = service->name,
-        .reason = service->reason,
+        .reason = service->decider != NULL ? service->decider->reason : "",
         .target = service->target,
         .slots_max = service->slots_max,
         .workers = service->workers_open,

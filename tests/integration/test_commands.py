@@ -126,16 +126,22 @@ def test_a_slot_that_is_not_there_cannot_drain(shared_mesh):
 def test_the_monitors_page_says_which_target_holds(shared_mesh):
     def slots():
         return shared_mesh.get("/status", service="monitor").json()["slots"]
+
+    def decisions():
+        told = shared_mesh.get("/decisions", service="monitor").json()["decisions"]
+        return [decision["text"] for decision in told] or [""]
     until(lambda: slots()["target"] == 2 and slots()["default"] == 2, "two slots of two")
     shared_mesh.command("scale", 1)
     try:
         until(lambda: (slots()["target"], slots()["reason"]) == (1, "siftmesh scale"),
               "an operator's target")
+        until(lambda: decisions()[0] == "operator's target: 1 slots", "it is a decision")
     finally:
         shared_mesh.command("scale", 0)
     page = shared_mesh.get("/", service="monitor").body
     assert b"s.slots.target+' of '+s.slots.default" in page
-    until(lambda: slots()["target"] == 2, "it is withdrawn")
+    until(lambda: (slots()["target"], slots()["reason"]) == (2, ""), "it is withdrawn")
+    until(lambda: decisions()[0] == "operator's target 1 has ended", "that, too")
 
 
 def check_config(path):

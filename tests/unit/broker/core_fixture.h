@@ -207,7 +207,7 @@ static inline int scale(struct fixture *f, const char *source, uint64_t target,
                                       .target = target,
                                       .seq = seq,
                                       .ttl_ms = ttl_ms,
-                                      .reason = "because"};
+                                      .reason = source};
     uint32_t service;
     return broker_core_scale(f->core, &asked, &service, f->now_us);
 }

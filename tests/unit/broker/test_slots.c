@@ -63,6 +63,25 @@ static void the_least_live_target_holds_and_each_ends_in_its_time(void **state)
     close_core(&f);
 }
 
+static void the_reason_is_that_of_the_target_that_holds(void **state)
+{
+    struct fixture f;
+    (void)state;
+    prepare(&f);
+    open_core(&f);
+    enlist(&f, 0, 4, 8);
+    assert_string_equal(look_at(&f).reason, "");
+    assert_int_equal(scale(&f, "operator", 4, 1, 10000), 0); /* no other number */
+    assert_string_equal(look_at(&f).reason, "operator");
+    assert_int_equal(scale(&f, "monitor", 2, 1, 3000), 0);
+    assert_string_equal(look_at(&f).reason, "monitor");
+    live(&f, 3 * SECOND);
+    assert_string_equal(look_at(&f).reason, "operator");
+    assert_int_equal(scale(&f, "operator", 0, 2, 0), 0); /* withdrawn */
+    assert_string_equal(look_at(&f).reason, "");
+    close_core(&f);
+}
+
 static void an_older_target_of_the_same_source_is_ignored_while_one_lives(void **state)
 {
     struct fixture f;
@@ -208,6 +227,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(dispatch_stops_at_the_target_the_moment_it_changes),
         cmocka_unit_test(the_least_live_target_holds_and_each_ends_in_its_time),
+        cmocka_unit_test(the_reason_is_that_of_the_target_that_holds),
         cmocka_unit_test(an_older_target_of_the_same_source_is_ignored_while_one_lives),
         cmocka_unit_test(shares_add_up_to_the_target_in_proportion),
         cmocka_unit_test(a_share_is_told_again_until_the_worker_confirms_it),
