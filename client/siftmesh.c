@@ -33,6 +33,7 @@ struct siftmesh {
     int heartbeat_ms, hello_ms;
     int64_t said_ms, heard_ms, connected_ms; /* the last time */
     uint8_t prefix[8];
+    pid_t owner; /* the process that opened it */
 };
 
 /* A message that came in; payload is initialised always. */
@@ -312,6 +313,7 @@ int siftmesh_open_curve(const char *front, const struct proto_curve *curve,
         return -ENOMEM;
     if (getrandom(mesh->prefix, sizeof mesh->prefix, 0) != sizeof mesh->prefix)
         abort(); /* never comes short for 8 bytes, getrandom(2) */
+    mesh->owner = getpid();
     int err = set_up_socket(mesh, front, curve);
     if (err == 0)
         err = await_session(mesh, timeout_ms);
@@ -327,6 +329,10 @@ void siftmesh_close(struct siftmesh *mesh)
 {
     if (mesh == NULL)
         return;
+    if (mesh->owner != getpid()) { /* libzmq's threads are the parent's alone */
+        free(mesh);
+        return;
+    }
     if (mesh->socket != NULL) {
         struct proto_envelope bye = {.verb = PROTO_BYE,
                                      .priority = PROTO_PRIORITY_NORMAL};
@@ -432,6 +438,8 @@ static int exchange(struct siftmesh *mesh, struct exchange *x, struct incoming *
 {
     int err = -EAGAIN;
 
+    if (getpid() != mesh->owner)
+        return -ECHILD;
     begin_call(mesh);
     for (;;) {
         bool waits = mesh->open && x->session != mesh->sessions;

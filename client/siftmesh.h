@@ -61,7 +61,8 @@ int siftmesh_open(const char *front, int timeout_ms, struct siftmesh **out);
  */
 int siftmesh_open_curve(const char *front, const struct proto_curve *curve,
                         int timeout_ms, struct siftmesh **out);
-void siftmesh_close(struct siftmesh *mesh); /* NULL is fine */
+/* NULL is fine. In a child of fork(2) only the handle's own memory is freed. */
+void siftmesh_close(struct siftmesh *mesh);
 
 /*
  * Whether only this user or root can be behind an ipc address: its folder must have mode
@@ -76,7 +77,8 @@ int siftmesh_check_front(const char *front, char *why, size_t why_bytes);
 /*
  * The features of the picture in `image` (borrowed): from the cache, or computed and
  * then kept there. 0 when the mesh answered (look at result->status), -ETIMEDOUT when it
- * did not within `timeout_ms`, also where no broker was there; -EPERM, -ENOMEM.
+ * did not within `timeout_ms`, also where no broker was there; -ECHILD in a child of
+ * fork(2), which opens a handle of its own; -EPERM, -ENOMEM.
  */
 int siftmesh_features(struct siftmesh *mesh, const void *image, size_t size,
                       const struct proto_params *params, int timeout_ms,

@@ -228,12 +228,16 @@ class Mesh:
 
     It may be idle for as long as you like: a call opens the session anew where the broker
     has closed it. A broker that is restarted, or a machine that slept, costs a call time
-    but no error. TimeoutError: no answer within the call's `timeout`."""
+    but no error. TimeoutError: no answer within the call's `timeout`.
+
+    It belongs to the process that made it: after fork (multiprocessing) the child makes
+    one of its own, and a call on the parent's raises RuntimeError."""
 
     def __init__(self, front=None, timeout=5.0, curve_key=None, curve_server=None):
         base = os.environ.get("XDG_RUNTIME_DIR")
         folder = f"{base}/siftmesh" if base else f"/tmp/siftmesh-{os.getuid()}"
         self._prefix, self._count = os.urandom(8), 0
+        self._owner = os.getpid()
         # The session: is it open, with which broker, how many were new to it.
         self._open, self._epoch, self._sessions = False, 0, 0
         self._heartbeat, self._hello_wait = 1.0, HELLO_FIRST_S
@@ -259,6 +263,8 @@ class Mesh:
         self.close()
 
     def close(self):
+        if self._owner != os.getpid():
+            return  # the socket is the parent's
         if self._open:
             self._send(BYE, bytes(16), {})
         self._socket.close()
@@ -325,6 +331,8 @@ class Mesh:
     def _exchange(self, verb, body, timeout, payload=b"", cost_bytes=0, answer=FINAL):
         """Ask until there is an answer, again in each session that does not know the
         question: (status, body, payload) of FINAL, REJECT or the verb `answer`."""
+        if self._owner != os.getpid():
+            raise RuntimeError("this Mesh was opened by another process; open one after fork")
         end = time.monotonic() + timeout
         trace, request, asked_in, not_before = self._new_id(), None, None, 0.0
         self._begin_call()

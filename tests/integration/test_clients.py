@@ -278,3 +278,33 @@ def test_root_finds_the_folder_of_the_unit(shared_mesh, tmp_path):
                           text=True, env=environment)
     assert done.returncode == 0, done.stderr
     assert re.match(r"mesh +ipc:///run/siftmesh/front.sock\n", done.stdout)
+
+
+FORKED = """
+import os, sys
+sys.path.insert(0, sys.argv[1])
+import siftmesh
+mesh, picture = siftmesh.Mesh(sys.argv[2]), open(sys.argv[3], "rb").read()
+before = mesh.features(picture).descriptors.tobytes()
+pid = os.fork()
+if pid == 0:
+    try:
+        mesh.features(picture, timeout=600)
+        os._exit(1)
+    except RuntimeError:
+        mesh.close()
+        with siftmesh.Mesh(sys.argv[2]) as own:
+            os._exit(0 if own.features(picture).descriptors.tobytes() == before else 2)
+assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+assert mesh.features(picture).descriptors.tobytes() == before
+mesh.close()
+"""
+
+
+def test_after_fork_a_child_is_told_to_open_a_handle_of_its_own(shared_mesh, tmp_path):
+    (tmp_path / "a.png").write_bytes(PICTURE)
+    done = subprocess.run(
+        ["/usr/bin/python3", "-c", FORKED, ROOT / "client/python",
+         f"ipc://{shared_mesh.runtime}/front.sock", tmp_path / "a.png"],
+        capture_output=True, text=True, timeout=120 * SLOWNESS)
+    assert done.returncode == 0, done.stderr
