@@ -193,6 +193,26 @@ static bool is(const struct http_request *request, const char *header, const cha
     return text != NULL && strcmp(text, value) == 0;
 }
 
+/* Of the page itself: browsers leave out the scheme's own port in both. A proxy may have
+ * ended TLS, so the scheme does not count. */
+static bool is_of_host(const char *origin, const char *host)
+{
+    const char *place = strstr(origin, "://");
+
+    return place != NULL && host != NULL && strcasecmp(place + 3, host) == 0;
+}
+
+/* Browsers send Sec-Fetch-Site over https and to loopback alone; elsewhere the Origin of
+ * what is no plain GET tells the same. */
+static bool is_of_other_site(const struct http_request *request, const char *origin)
+{
+    const char *site = http_header(request, "sec-fetch-site");
+
+    if (site != NULL)
+        return strcmp(site, "cross-site") == 0;
+    return origin != NULL && !is_of_host(origin, http_header(request, "host"));
+}
+
 static bool is_read(const struct http_request *request)
 {
     return strcmp(http_method(request), "GET") == 0 || http_is_head(request);
@@ -242,7 +262,7 @@ enum browser_verdict browser_meet(const struct browser_rules *rules,
         add_headers(rules, request, known ? origin : NULL, preflight);
     if (preflight)
         return BROWSER_PREFLIGHT;
-    if (!known && is(request, "sec-fetch-site", "cross-site") && !is_link(request)) {
+    if (!known && is_of_other_site(request, origin) && !is_link(request)) {
         *why = "a page of another site asks for this; cors_origins names those that may";
         return BROWSER_REFUSED;
     }

@@ -6,9 +6,9 @@
  * What it may not do is read the answer; unless its own name is made to mean that
  * server's address (DNS rebinding), which the Host header shows. So a Host that is none
  * of the server's is refused; and what another site's page asks for (Sec-Fetch-Site, W3C
- * Fetch Metadata) unless cors_origins names the page's origin. A link that is followed is
- * no such request: it shows a page to its reader alone. Programs send no Sec-Fetch-Site
- * and notice nothing.
+ * Fetch Metadata; without it, an Origin of another host than Host) unless cors_origins
+ * names the page's origin. A link that is followed is no such request: it shows a page to
+ * its reader alone. Programs send neither and notice nothing.
  *
  * Lists are texts, "a.example, b.example", borrowed. Pure but for gethostname(2).
  */

@@ -71,6 +71,18 @@ def test_a_picture_of_another_site_s_page_is_refused(strict):
 
 
 @pytest.mark.parametrize("service", ["monitor", "gateway"])
+def test_without_fetch_metadata_the_origin_tells_the_site(strict, service):
+    """Browsers send none to http://10.0.0.5:8080, which is no trustworthy URL to them."""
+    own = f"127.0.0.1:{strict.port(service)}"
+    assert status(strict, service, Origin="http://evil.example") == 403
+    assert status(strict, service, Origin="null") == 403
+    assert status(strict, service, Origin="http://127.0.0.1:1", Host=own) == 403
+    assert status(strict, service, Origin=f"http://{own}", Host=own) == 200
+    assert status(strict, service, Origin=f"https://{own}", Host=own) == 200  # TLS ended before us
+    assert status(strict, service, Origin=APP) == 200
+
+
+@pytest.mark.parametrize("service", ["monitor", "gateway"])
 def test_a_link_from_another_site_is_followed(strict, service):
     assert status(strict, service, **LINK) == 200
     assert status(strict, service, **{**LINK, "Sec-Fetch-Dest": "iframe"}) == 403
@@ -93,7 +105,7 @@ def test_the_pages_of_cors_origins_may_ask_and_read(strict, service, methods):
     assert "Origin" in plain.headers["vary"] and "access-control-allow-origin" not in plain.headers
     other = strict.request("OPTIONS", PAGES[service], service=service, headers={
         "Origin": "https://evil.example", "Access-Control-Request-Method": "GET"})
-    assert other.status == 405 and "access-control-allow-origin" not in other.headers
+    assert other.status == 403 and "access-control-allow-origin" not in other.headers
 
 
 def test_results_and_errors_tell_their_origin_too(strict):
