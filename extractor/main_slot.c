@@ -53,6 +53,17 @@ static int confine(const struct extractor_slotpage *page, int *filter_err)
     return sandbox->mode == EXTRACTOR_SANDBOX_REQUIRE ? *filter_err : 0;
 }
 
+/* What to change, where that is known. */
+static const char *hint(int err, int filter_err)
+{
+    if (err == -ENOMEM)
+        return "; slot_address_bytes leaves too little";
+    if (filter_err < 0)
+        return "; the system forbids seccomp filters, and sandbox is require, or auto as "
+               "root";
+    return "";
+}
+
 int main(int argc, char **argv)
 {
     const char *number = argc == 2 ? argv[1] : "?";
@@ -71,10 +82,7 @@ int main(int argc, char **argv)
     int err = confine(page, &filter_err);
     if (err < 0) {
         fprintf(stderr, "siftmesh-slot %s: cannot confine itself: %s%s\n", number,
-                strerror(-err),
-                filter_err == 0 ? ""
-                                : "; the system forbids seccomp filters, and sandbox is "
-                                  "require, or auto as root");
+                strerror(-err), hint(err, filter_err));
         return EX_OSERR;
     }
     return extractor_slot_run(EXTRACTOR_SLOT_SOCKET_FD, page, filter_err);

@@ -18,17 +18,18 @@
 
 static atomic_uint_fast64_t refused;
 
-void descriptors_raise(void)
+uint64_t descriptors_raise(void)
 {
     struct rlimit limit;
 
     if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
-        return;
+        return DESCRIPTORS_MAX;
     rlim_t wanted = limit.rlim_max < DESCRIPTORS_MAX ? limit.rlim_max : DESCRIPTORS_MAX;
-    if (limit.rlim_cur >= wanted)
-        return;
+    rlim_t before = limit.rlim_cur;
     limit.rlim_cur = wanted;
-    (void)setrlimit(RLIMIT_NOFILE, &limit);
+    if (before >= wanted || setrlimit(RLIMIT_NOFILE, &limit) < 0)
+        return before;
+    return wanted;
 }
 
 void descriptors_check(uint64_t connections)

@@ -16,8 +16,12 @@
 #define DESCRIPTORS_RESERVE 32u        /* for all that is no connection */
 #define DESCRIPTORS_MAX     (1u << 20) /* a higher hard limit is not used up */
 
-/* Raise the soft limit to the hard one. Where that cannot be, it stays. */
-void descriptors_raise(void);
+/* A service with fewer has no room for the mesh's own connections beside the reserve. */
+#define DESCRIPTORS_MIN 96u
+
+/* Raise the soft limit to the hard one. Where that cannot be, it stays. Returns what it
+ * is then. */
+uint64_t descriptors_raise(void);
 /* Say so in the log where the limit leaves no room for so many connections. */
 void descriptors_check(uint64_t connections);
 /* Connections closed for the reserve. Any thread. */

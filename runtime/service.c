@@ -681,7 +681,14 @@ static int prepare(struct service *service)
         metrics_value(service->spec->metrics, service->metrics, "restarts");
     if (restarts != NULL)
         *restarts = service->parent.restarts;
-    descriptors_raise();
+    uint64_t descriptors = descriptors_raise();
+    if (descriptors < DESCRIPTORS_MIN) {
+        log_event(LOG_ERROR, "the limit of open files is too low",
+                  "descriptors=%llu least=%u", (unsigned long long)descriptors,
+                  DESCRIPTORS_MIN);
+        service->err = EX_CONFIG;
+        return -1;
+    }
     mallopt(M_ARENA_MAX, 2);
     mallopt(M_MMAP_THRESHOLD, MMAP_THRESHOLD_BYTES);
     mallopt(M_TRIM_THRESHOLD, TRIM_THRESHOLD_BYTES);

@@ -71,7 +71,9 @@ int command_mesh_own(const char *config, char folder[COMMAND_FOLDER_BYTES],
 /* Open a session, saying on stderr why not. NULL: not reachable. */
 struct siftmesh *command_connect(const struct command_mesh *mesh);
 
-/* A whole file, malloc'd; NULL with a message on stderr. */
+/* A whole file, malloc'd, of at most COMMAND_FILE_BYTES_MAX (the broker's default of
+ * payload_bytes_max) and what one more read brings; NULL with a message on stderr. */
+#define COMMAND_FILE_BYTES_MAX (256u << 20)
 uint8_t *command_read_file(const char *path, size_t *size);
 /* Whole or not at all, by a file beside it and a rename, where `path` is no pipe or
  * device. False with a message on stderr. "-" is stdout. */

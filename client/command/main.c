@@ -42,6 +42,7 @@ bool command_beside(const char *name, char *out, size_t capacity)
     return snprintf(out, capacity, "%s/%s", self, name) < (int)capacity;
 }
 
+/* NULL with errno; EFBIG above COMMAND_FILE_BYTES_MAX. */
 static uint8_t *read_stream(FILE *file, size_t *size)
 {
     size_t capacity = 1 << 16, used = 0, n;
@@ -52,7 +53,11 @@ static uint8_t *read_stream(FILE *file, size_t *size)
         if (used < capacity)
             continue;
         capacity *= 2;
-        uint8_t *larger = realloc(bytes, capacity);
+        uint8_t *larger = NULL;
+        if (used > COMMAND_FILE_BYTES_MAX)
+            errno = EFBIG;
+        else
+            larger = realloc(bytes, capacity);
         if (larger == NULL)
             free(bytes);
         bytes = larger;
@@ -74,7 +79,10 @@ uint8_t *command_read_file(const char *path, size_t *size)
             bytes = NULL;
         }
     }
-    if (bytes == NULL)
+    if (bytes == NULL && errno == EFBIG)
+        fprintf(stderr, "siftmesh: %s: larger than a mesh carries, %u bytes\n",
+                command_shown(path), COMMAND_FILE_BYTES_MAX);
+    else if (bytes == NULL)
         fprintf(stderr, "siftmesh: %s: %s\n", command_shown(path), strerror(errno));
     if (file != NULL && file != stdin)
         fclose(file);

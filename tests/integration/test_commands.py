@@ -358,3 +358,11 @@ def test_extract_in_this_process_alone_reports_its_stages(photo):
                            "--json"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("service", ["broker", "cacher", "extractor", "monitor", "gateway"])
+def test_a_limit_of_open_files_that_is_too_low_is_said_at_the_start(tmp_path, service):
+    done = subprocess.run(["prlimit", "--nofile=64", BIN / f"siftmesh-{service}", "--runtime-dir",
+                           tmp_path], capture_output=True, text=True, timeout=60 * SLOWNESS)
+    assert done.returncode == 78
+    assert "too low" in done.stderr and "64" in done.stderr and "96" in done.stderr

@@ -209,3 +209,9 @@ def test_the_mesh_is_found_by_the_file_it_was_started_with(shared_mesh, tmp_path
     config.write_text("[mesh]\nruntime_dirs = /x\n")
     done = extract(photo, "--config", config)
     assert done.returncode == os.EX_CONFIG and b"mesh.ini:2: runtime_dirs" in done.stderr
+
+
+def test_an_input_without_end_is_refused_at_the_bound(shared_mesh, tmp_path):
+    done = extract("/dev/zero", "-o", tmp_path / "out", "--runtime-dir", shared_mesh.runtime)
+    assert done.returncode != 0
+    assert b"/dev/zero: larger than a mesh carries, 268435456 bytes" in done.stderr, done.stderr
