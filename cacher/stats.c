@@ -77,15 +77,18 @@ static json_t *tier_json(const struct cacher_behind *behind)
     struct cacher_tier *tier = behind->tier;
     const struct cacher_tier_counters *c = tier->class->counters(tier);
     json_t *one =
-        json_pack("{s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "tier",
+        json_pack("{s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I}", "tier",
                   cacher_role_name(behind->role), "name", tier->class->name, "breaker",
                   breaker_state_name((unsigned)c->breaker), "hits", (json_int_t)c->hits,
                   "misses", (json_int_t)c->misses, "errors", (json_int_t)c->errors,
-                  "puts", (json_int_t)c->puts, "entries", (json_int_t)c->entries, "bytes",
-                  (json_int_t)c->bytes, "get_p50_us",
+                  "puts", (json_int_t)c->puts, "get_p50_us",
                   (json_int_t)metrics_quantile(&c->get_time, 0.5), "get_p99_us",
                   (json_int_t)metrics_quantile(&c->get_time, 0.99));
 
+    if (behind->role == CACHER_ROLE_STORE) { /* Redis does not count ours */
+        json_object_set_new(one, "entries", json_integer((json_int_t)c->entries));
+        json_object_set_new(one, "bytes", json_integer((json_int_t)c->bytes));
+    }
     if (one != NULL && tier->class->describe != NULL)
         tier->class->describe(tier, one);
     return one;

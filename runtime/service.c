@@ -715,6 +715,8 @@ int service_main(const struct service_spec *spec, int argc, char **argv)
         if (done == 0)
             done = prepare(service);
         code = done == 0 ? exit_code(run(service)) : done < 0 ? service->err : EX_OK;
+        if (done > 0 && (fflush(stdout) != 0 || ferror(stdout)))
+            code = EX_IOERR; /* what was asked for did not arrive */
     }
     log_finish();
     for (int i = 0; i < 3; i++)

@@ -210,6 +210,17 @@ static void print_usage(FILE *out)
     fprintf(out, "\nsiftmesh COMMAND --help tells more. siftmesh --version\n");
 }
 
+/* What was printed and did not arrive is an error, where there is none before it. */
+static int finish(int code)
+{
+    bool failed = fflush(stdout) != 0 || ferror(stdout);
+
+    if (!failed || code != EX_OK)
+        return code;
+    fprintf(stderr, "siftmesh: the output cannot be written\n");
+    return EX_IOERR;
+}
+
 int main(int argc, char **argv)
 {
     process_open_standard();
@@ -221,15 +232,15 @@ int main(int argc, char **argv)
     if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 ||
         strcmp(argv[1], "help") == 0) {
         print_usage(stdout);
-        return EX_OK;
+        return finish(EX_OK);
     }
     if (strcmp(argv[1], "--version") == 0) {
         printf("siftmesh %s\n", SIFTMESH_VERSION);
-        return EX_OK;
+        return finish(EX_OK);
     }
     for (int i = 0; i < COMMANDS; i++)
         if (strcmp(argv[1], commands[i].name) == 0)
-            return commands[i].run(argc - 1, argv + 1);
+            return finish(commands[i].run(argc - 1, argv + 1));
     fprintf(stderr, "siftmesh: no command '%s'\n", command_shown(argv[1]));
     print_usage(stderr);
     return EX_USAGE;

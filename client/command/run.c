@@ -273,6 +273,7 @@ int command_run(int argc, char **argv)
     mesh_to_stop = &mesh;
     signal(SIGINT, on_interrupt);
     signal(SIGTERM, on_interrupt);
+    signal(SIGPIPE, on_interrupt); /* the reader of what is printed has gone */
     if (signal(SIGHUP, on_interrupt) == SIG_IGN)
         signal(SIGHUP, SIG_IGN); /* nohup */
     if (start_mesh(&mesh))
