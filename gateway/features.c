@@ -74,12 +74,18 @@ static bool check_priority(struct gateway_request *request)
         request->priority = PROTO_PRIORITY_HIGH;
         return true;
     }
-    gateway_request_refuse(request, &bad, "X-Siftmesh-Priority must be %snormal or batch",
-                           high ? "high, " : "");
+    if (strcmp(text, "high") == 0)
+        gateway_request_refuse(request, &bad,
+                               "X-Siftmesh-Priority: high needs allow_high of the "
+                               "gateway; without it normal or batch");
+    else
+        gateway_request_refuse(request, &bad,
+                               "X-Siftmesh-Priority must be %snormal or batch",
+                               high ? "high, " : "");
     return false;
 }
 
-/* X-Cache-Tag into `tags`, without the blanks of a list (RFC 9110 section 5.6.1).
+/* X-Cache-Tag into `tags`, without the blanks beside commas (RFC 9110 section 5.6.1).
  * Returns NULL, or what is wrong with it. */
 static const char *read_tags(struct gateway_request *request,
                              char tags[PROTO_TAGS_BYTES_MAX + 1])
@@ -88,8 +94,13 @@ static const char *read_tags(struct gateway_request *request,
     size_t size = 0;
 
     for (; text != NULL && *text != '\0'; text++) {
-        if (*text == ' ' || *text == '\t')
+        const char *next = text + strspn(text, " \t");
+        bool is_inside =
+            size > 0 && tags[size - 1] != ',' && *next != ',' && *next != '\0';
+        if (next != text && !is_inside) {
+            text = next - 1;
             continue;
+        }
         if (size == PROTO_TAGS_BYTES_MAX)
             return "there are more than 511 bytes";
         tags[size++] = *text;

@@ -105,13 +105,13 @@ void gateway_request_on_head(struct http_request *http, void *arg)
     static const struct gateway_refusal foreign = {.status = PROTO_STATUS_FORBIDDEN};
     struct gateway *gateway = arg;
     struct gateway_request *request = new_request(gateway, http);
-    const char *why = NULL;
+    char why[BROWSER_WHY_BYTES];
 
     if (request == NULL) {
         http_respond_copy(http, 503, "Retry-After: 1\r\n", "out of memory\n", 14);
         return;
     }
-    switch (browser_meet(&gateway->browser, http, &why)) {
+    switch (browser_meet(&gateway->browser, http, why)) {
     case BROWSER_REFUSED:
         gateway_request_refuse(request, &foreign, "%s", why);
         break;
@@ -355,6 +355,15 @@ void gateway_request_on_end(struct http_request *http, void *arg)
     gateway->spare_count++;
 }
 
+const char *gateway_request_large(uint64_t limit, uint64_t actual,
+                                  char out[GATEWAY_LARGE_BYTES])
+{
+    snprintf(out, GATEWAY_LARGE_BYTES,
+             "the body is too large: %" PRIu64 " bytes, body_bytes_max is %" PRIu64,
+             actual, limit);
+    return out;
+}
+
 /* A refusal of the server's own. A head that was not understood has no id yet. */
 size_t gateway_request_on_refuse(const struct http_refusal *why,
                                  struct http_request *http,
@@ -365,8 +374,11 @@ size_t gateway_request_on_refuse(const struct http_refusal *why,
     const struct gateway_request *request = http != NULL ? http_data(http) : NULL;
     struct proto_id trace = request != NULL ? request->trace : new_id(gateway);
     char id[2 * PROTO_ID_BYTES + 1];
-    struct gateway_problem problem = {why->status, why->detail, id, why->limit,
-                                      why->actual};
+    char large[GATEWAY_LARGE_BYTES];
+    const char *detail = why->status == PROTO_STATUS_TOO_LARGE
+                             ? gateway_request_large(why->limit, why->actual, large)
+                             : why->detail;
+    struct gateway_problem problem = {why->status, detail, id, why->limit, why->actual};
 
     proto_id_hex(&trace, id);
     gateway->metrics->requests[why->status]++;
@@ -374,7 +386,7 @@ size_t gateway_request_on_refuse(const struct http_refusal *why,
         log_limited(LOG_INFO, &gateway->malformed, service_now_us(gateway->service),
                     "request", "id=%s status=%d code=%s detail=\"%s\"", id,
                     proto_status_http(why->status), proto_status_code(why->status),
-                    why->detail);
+                    detail);
     snprintf(headers, HTTP_REFUSAL_HEADERS_BYTES,
              "Cache-Control: no-store\r\nX-Request-Id: %s\r\n", id);
     return gateway_problem_write(&problem, buffer, capacity);

@@ -52,6 +52,10 @@ void gateway_request_on_body(struct http_request *http, const uint8_t *bytes, si
 void gateway_request_on_complete(struct http_request *http, void *arg);
 void gateway_request_on_gone(struct http_request *http, void *arg);
 void gateway_request_on_end(struct http_request *http, void *arg);
+/* The detail of a 413; returns `out`. */
+#define GATEWAY_LARGE_BYTES 112
+const char *gateway_request_large(uint64_t limit, uint64_t actual,
+                                  char out[GATEWAY_LARGE_BYTES]);
 size_t gateway_request_on_refuse(const struct http_refusal *why,
                                  struct http_request *http,
                                  char headers[HTTP_REFUSAL_HEADERS_BYTES], char *buffer,

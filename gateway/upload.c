@@ -97,7 +97,9 @@ static bool check_length(struct gateway_request *request)
     if ((uint64_t)length > limit) { /* the server refuses this by itself, earlier */
         struct gateway_refusal large = {
             PROTO_STATUS_TOO_LARGE, limit, (uint64_t)length, 0, NULL, false};
-        gateway_request_refuse(request, &large, "the body is too large");
+        char text[GATEWAY_LARGE_BYTES];
+        gateway_request_refuse(request, &large, "%s",
+                               gateway_request_large(limit, (uint64_t)length, text));
         return false;
     }
     return true;
@@ -172,7 +174,9 @@ static void refuse_piece(struct gateway_request *request, int err, size_t size)
     } else if (err == -E2BIG) {
         why = (struct gateway_refusal){
             PROTO_STATUS_TOO_LARGE, limit, request->body.size + size, 0, NULL, false};
-        gateway_request_refuse(request, &why, "the body is too large");
+        char text[GATEWAY_LARGE_BYTES];
+        gateway_request_refuse(request, &why, "%s",
+                               gateway_request_large(limit, why.actual, text));
     } else {
         (void)refuse_budget(request, err, size);
     }

@@ -76,19 +76,22 @@ static const struct route {
 static size_t problem(char *buffer, size_t capacity, enum proto_status status,
                       const char *detail)
 {
-    /* `detail` is always a constant of ours or of the HTTP server: nothing to escape. */
-    int n = snprintf(buffer, capacity,
-                     "{\"type\":\"about:blank\",\"title\":\"%s\",\"status\":%d,"
-                     "\"code\":\"%s\",\"detail\":\"%s\"}\n",
-                     proto_status_title(status), proto_status_http(status),
-                     proto_status_code(status), detail);
-    return n > 0 && (size_t)n < capacity ? (size_t)n : 0;
+    json_t *json =
+        json_pack("{s:s, s:s, s:i, s:s, s:s}", "type", "about:blank", "title",
+                  proto_status_title(status), "status", proto_status_http(status), "code",
+                  proto_status_code(status), "detail", detail);
+    size_t size = json != NULL ? json_dumpb(json, buffer, capacity,
+                                            JSON_COMPACT | JSON_ENSURE_ASCII)
+                               : 0;
+
+    json_decref(json);
+    return size <= capacity ? size : 0;
 }
 
 static void refuse(struct http_request *request, enum proto_status status,
                    const char *extra, const char *detail)
 {
-    char text[512], headers[HEADERS_BYTES];
+    char text[1024], headers[HEADERS_BYTES];
     size_t size = problem(text, sizeof text, status, detail);
 
     snprintf(headers, sizeof headers, SAFE "%sContent-Type: application/problem+json\r\n",
@@ -139,10 +142,10 @@ static void route(struct monitor *monitor, struct http_request *request)
 static void on_complete(struct http_request *request, void *arg)
 {
     struct monitor *monitor = arg;
-    const char *why = NULL;
+    char why[BROWSER_WHY_BYTES];
 
     monitor->metrics->http_answers++;
-    switch (browser_meet(&monitor->browser, request, &why)) {
+    switch (browser_meet(&monitor->browser, request, why)) {
     case BROWSER_REFUSED:
         refuse(request, PROTO_STATUS_FORBIDDEN, "", why);
         break;

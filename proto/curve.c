@@ -69,12 +69,15 @@ static int source_open(struct source *source, enum guard guard)
         close(fd);
         return err;
     }
-    if (unsafe != NULL)
-        err = wrong(source, -EPERM, unsafe);
-    else if (st.st_size > PROTO_CURVE_FILE_BYTES_MAX)
+    if (st.st_size > PROTO_CURVE_FILE_BYTES_MAX)
         err = wrong(source, -EFBIG, "is larger than a list of keys may be, 1 MiB");
     else
         err = read_all(source, fd, (size_t)st.st_size);
+    if (err == 0 && unsafe != NULL && guard == SECRET &&
+        strstr(source->text, "secret ") == NULL)
+        err = wrong(source, -EINVAL, "has no secret key; NAME.key has, not NAME.pub");
+    else if (err == 0 && unsafe != NULL)
+        err = wrong(source, -EPERM, unsafe);
     close(fd);
     return err;
 }

@@ -6,6 +6,8 @@
  */
 #include "runtime/browser.h"
 
+#include "proto/text.h"
+
 #include <arpa/inet.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -247,7 +249,8 @@ static void add_headers(const struct browser_rules *rules, struct http_request *
 }
 
 enum browser_verdict browser_meet(const struct browser_rules *rules,
-                                  struct http_request *request, const char **why)
+                                  struct http_request *request,
+                                  char why[BROWSER_WHY_BYTES])
 {
     const char *origin = http_header(request, "origin");
     bool known = origin != NULL && strlen(origin) < 256 && has(rules->origins, origin);
@@ -255,7 +258,11 @@ enum browser_verdict browser_meet(const struct browser_rules *rules,
                      http_header(request, "access-control-request-method") != NULL;
 
     if (!is_host_fine(rules, request)) {
-        *why = "the Host is none of this server's; hosts_allowed names more of them";
+        snprintf(why, BROWSER_WHY_BYTES,
+                 "the Host \"%.100s\" is none of this server's; hosts_allowed names more "
+                 "of them",
+                 http_header(request, "host"));
+        proto_text_clean(why);
         return BROWSER_REFUSED;
     }
     if (rules->origins[0] != '\0')
@@ -263,7 +270,9 @@ enum browser_verdict browser_meet(const struct browser_rules *rules,
     if (preflight)
         return BROWSER_PREFLIGHT;
     if (!known && is_of_other_site(request, origin) && !is_link(request)) {
-        *why = "a page of another site asks for this; cors_origins names those that may";
+        snprintf(
+            why, BROWSER_WHY_BYTES, "%s",
+            "a page of another site asks for this; cors_origins names those that may");
         return BROWSER_REFUSED;
     }
     return BROWSER_FINE;

@@ -44,6 +44,7 @@ enum browser_verdict {
  * all.
  */
 enum browser_verdict browser_meet(const struct browser_rules *rules,
-                                  struct http_request *request, const char **why);
+                                  struct http_request *request,
+                                  char why[BROWSER_WHY_BYTES]);
 
 #endif

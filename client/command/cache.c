@@ -51,6 +51,15 @@ static int bad_usage(const char *what, const char *value)
     return EX_USAGE;
 }
 
+static int bad_older(const char *value)
+{
+    fprintf(stderr,
+            "siftmesh cache: --older-than is \"%s\", must be a number with s, m, h or d, "
+            "as 7d; --help tells more\n",
+            command_shown(value));
+    return EX_USAGE;
+}
+
 /* 0, an exit code, or -1 for --help. */
 static int parse(struct cache_command *command, int argc, char **argv)
 {
@@ -104,7 +113,9 @@ static int parse(struct cache_command *command, int argc, char **argv)
     }
     command->word = optind < argc ? argv[optind] : NULL;
     if (optind + 1 < argc)
-        return bad_usage("too many arguments", argv[optind + 1]);
+        return bad_usage("unknown argument", argv[optind + 1]);
+    if (command->word != NULL && strcmp(argv[0], "get") != 0)
+        return bad_usage("unknown argument", command->word);
     return command_mesh_find(&command->mesh);
 }
 
@@ -141,6 +152,10 @@ static int report(const char *what, int err, const struct siftmesh_result *resul
     }
     if (result->status == PROTO_STATUS_OK)
         return EX_OK;
+    if (result->status == PROTO_STATUS_MISS && strcmp(what, "get") == 0) {
+        fprintf(stderr, "siftmesh cache get: no result is known under this key\n");
+        return EX_UNAVAILABLE;
+    }
     fprintf(stderr, "siftmesh cache %s: %s: %s\n", what,
             proto_status_code(result->status),
             result->outcome.detail[0] != '\0' ? result->outcome.detail
@@ -188,11 +203,16 @@ static void print_tier(const json_t *tier)
 {
     double asked = number(tier, "hits") + number(tier, "misses");
     const char *error = text(tier, "last_error");
+    char entries[24] = "-", mib[24] = "-"; /* a tier that does not know */
 
-    printf("  %-9s %-9s %10.0f %10.1f %10.0f %10.0f %6.1f %7.0f", text(tier, "name"),
-           text(tier, "breaker"), number(tier, "entries"),
-           number(tier, "bytes") / 1048576, number(tier, "hits"), number(tier, "misses"),
-           asked > 0 ? 100 * number(tier, "hits") / asked : 0.0, number(tier, "errors"));
+    if (json_object_get(tier, "entries") != NULL) {
+        snprintf(entries, sizeof entries, "%.0f", number(tier, "entries"));
+        snprintf(mib, sizeof mib, "%.1f", number(tier, "bytes") / 1048576);
+    }
+    printf("  %-9s %-9s %10s %10s %10.0f %10.0f %6.1f %7.0f", text(tier, "name"),
+           text(tier, "breaker"), entries, mib, number(tier, "hits"),
+           number(tier, "misses"), asked > 0 ? 100 * number(tier, "hits") / asked : 0.0,
+           number(tier, "errors"));
     if (json_object_get(tier, "get_p50_us") != NULL)
         printf(" %8.2f %8.2f", number(tier, "get_p50_us") / 1000,
                number(tier, "get_p99_us") / 1000);
@@ -276,8 +296,13 @@ static int run_warm(struct cache_command *command, struct siftmesh *mesh)
                number(answer, "redis"), number(answer, "ms") / 1000,
                text(answer, "ended"));
     putchar('\n');
+    if (strcmp(text(answer, "ended"), "down") == 0) {
+        fprintf(stderr, "siftmesh cache warm: the durable store or Redis did not answer; "
+                        "`siftmesh cache stats` tells which\n");
+        code = EX_UNAVAILABLE;
+    }
     json_decref(answer);
-    return EX_OK;
+    return code;
 }
 
 /* ---- plan ----------------------------------------------------------------------- */
@@ -412,7 +437,7 @@ static int fill_purge(const struct cache_command *command, struct proto_purge *p
     } else if (command->older != NULL) {
         purge->older_s = parse_age(command->older);
         if (purge->older_s == 0)
-            return bad_usage("--older-than is as 90s, 30m, 12h or 7d", command->older);
+            return bad_older(command->older);
     }
     return 0;
 }

@@ -170,6 +170,9 @@ static const char *why_not(const struct command_mesh *mesh, int err,
     if (mesh->curve)
         return "no answer within 5 s; is our key in the broker's list, and its key the "
                "right one?";
+    if (strncmp(mesh->front, "tcp://", 6) == 0)
+        return "no answer within 5 s. Is `siftmesh up` running, or does it want "
+               "--curve-key and --curve-server?";
     return "no answer within 5 s. Is `siftmesh up` running?";
 }
 

@@ -14,6 +14,7 @@
 #define CONTROL_TIMEOUT_MS 5000
 #define SLOTS_MAX          4096
 #define HOLD_DEFAULT_S     3600
+#define HOLD_MAX_S         (7 * 86400)
 
 struct control {
     struct command_mesh mesh;
@@ -22,14 +23,42 @@ struct control {
     const char *word; /* the one argument, or NULL */
 };
 
-/* Options that the three commands share. 0, an exit code, or -1 for --help. */
-static int parse(struct control *control, int argc, char **argv)
+static bool parse_number(const char *word, long min, long max, long *out)
+{
+    char *end;
+
+    if (word == NULL || *word == '\0')
+        return false;
+    *out = strtol(word, &end, 10);
+    return *end == '\0' && *out >= min && *out <= max;
+}
+
+/* A number below 0 is no option, but a wrong argument: out of getopt's sight, unless it
+ * is the value of --for. */
+static const char *take_negative(int *argc, char **argv)
+{
+    for (int i = 1; i < *argc; i++) {
+        bool is_number = argv[i][0] == '-' && argv[i][1] >= '0' && argv[i][1] <= '9';
+        if (!is_number || strcmp(argv[i - 1], "--for") == 0)
+            continue;
+        const char *word = argv[i];
+        memmove(&argv[i], &argv[i + 1], (size_t)(*argc - i) * sizeof argv[0]);
+        --*argc;
+        return word;
+    }
+    return NULL;
+}
+
+/* Options that the three commands share; `takes` names the one argument, NULL: none is
+ * taken. 0, an exit code, or -1 for --help. */
+static int parse(struct control *control, const char *takes, int argc, char **argv)
 {
     static const struct option options[] = {COMMAND_MESH_OPTIONS,
                                             {"json", no_argument, NULL, 'j'},
                                             {"for", required_argument, NULL, 'f'},
                                             {"help", no_argument, NULL, 'h'},
                                             {0}};
+    const char *word = take_negative(&argc, argv), *hold = NULL;
     int c, which = 0;
 
     control->hold_s = HOLD_DEFAULT_S;
@@ -39,15 +68,25 @@ static int parse(struct control *control, int argc, char **argv)
         else if (c == 'j')
             control->json = true;
         else if (c == 'f')
-            control->hold_s = strtol(optarg, NULL, 10);
+            hold = optarg;
         else
             return c == 'h' ? -1 : EX_USAGE;
     }
-    control->word = optind < argc ? argv[optind] : NULL;
-    if (optind + 1 < argc || control->hold_s < 1 || control->hold_s > 7 * 86400) {
-        fprintf(stderr, "siftmesh %s: bad arguments; --help tells more\n", argv[0]);
+    if (hold != NULL && !parse_number(hold, 1, HOLD_MAX_S, &control->hold_s)) {
+        fprintf(stderr, "siftmesh %s: --for is %s, must be 1 to %d seconds\n", argv[0],
+                command_shown(hold), HOLD_MAX_S);
         return EX_USAGE;
     }
+    if (word == NULL && takes != NULL && optind < argc)
+        word = argv[optind++];
+    const char *extra = optind < argc ? argv[optind] : takes == NULL ? word : NULL;
+    if (extra != NULL) {
+        fprintf(stderr, "siftmesh %s: unknown argument '%s'; it takes %s%s\n", argv[0],
+                command_shown(extra), takes != NULL ? "one " : "options alone",
+                takes != NULL ? takes : "");
+        return EX_USAGE;
+    }
+    control->word = word;
     return command_mesh_find(&control->mesh);
 }
 
@@ -179,7 +218,7 @@ int command_status(int argc, char **argv)
 {
     struct control control = {0};
     struct siftmesh_result result = {0};
-    int code = parse(&control, argc, argv);
+    int code = parse(&control, NULL, argc, argv);
 
     if (code != 0) {
         if (code < 0)
@@ -212,16 +251,6 @@ int command_status(int argc, char **argv)
 
 /* ---- scale and drain ---- */
 
-static bool parse_number(const char *word, long min, long max, long *out)
-{
-    char *end;
-
-    if (word == NULL || *word == '\0')
-        return false;
-    *out = strtol(word, &end, 10);
-    return *end == '\0' && *out >= min && *out <= max;
-}
-
 static int scale(struct control *control, long target)
 {
     struct siftmesh_result result = {0};
@@ -248,6 +277,9 @@ static int scale(struct control *control, long target)
                (unsigned long long)scaled.target, (unsigned long long)scaled.slots,
                (unsigned long long)scaled.slots_max, (unsigned long long)scaled.running,
                scaled.reason[0] ? ": " : "", scaled.reason);
+    if (code == EX_OK && scaled.slots_max > 0 && (uint64_t)target > scaled.slots_max)
+        fprintf(stderr, "siftmesh scale: %ld asked, slots_max is %llu\n", target,
+                (unsigned long long)scaled.slots_max);
     siftmesh_result_free(&result);
     siftmesh_close(mesh);
     return code;
@@ -257,13 +289,14 @@ int command_scale(int argc, char **argv)
 {
     struct control control = {0};
     long target;
-    int code = parse(&control, argc, argv);
+    int code = parse(&control, "N", argc, argv);
 
     if (code < 0) {
-        printf("Usage: siftmesh scale N [--for SECONDS] [OPTION...]\n"
-               "Run at most N extractor slots, for an hour unless --for says otherwise;\n"
-               "0 takes the number back. The monitor may still ask for "
-               "fewer.\n\n" COMMAND_MESH_HELP);
+        printf(
+            "Usage: siftmesh scale N [--for SECONDS] [OPTION...]\n"
+            "Set the target to N slots, up to slots_max, for an hour unless --for says\n"
+            "otherwise; 0 takes the number back. The monitor may still ask for "
+            "fewer.\n\n" COMMAND_MESH_HELP);
         return EX_OK;
     }
     if (code != 0)
@@ -282,7 +315,7 @@ int command_drain(int argc, char **argv)
     struct siftmesh_result result = {0};
     struct proto_drain answer = {0};
     long slot;
-    int code = parse(&control, argc, argv);
+    int code = parse(&control, "SLOT", argc, argv);
 
     if (code < 0) {
         printf(

@@ -11,6 +11,7 @@
 #include "client/command/up.h"
 #include "runtime/folder.h"
 #include "runtime/log_sink.h"
+#include "runtime/options_form.h"
 #include "runtime/process.h"
 #include "runtime/service.h"
 
@@ -276,6 +277,23 @@ static void print_usage(void)
         "  --help                      print this\n");
 }
 
+/* Told here by the flag's name: the service gets it by another way. */
+static bool is_wrong(const char *flag, const char *form, const char *text)
+{
+    char allowed[128];
+
+    if (text == NULL || options_form_fits(form, text))
+        return false;
+    if (strncmp(text, "rediss://", 9) == 0)
+        up_complain("%s: TLS to Redis is not spoken, use redis:// and stunnel "
+                    "(docs/OPERATIONS.md, Redis)",
+                    flag);
+    else
+        up_complain("%s must be %s", flag,
+                    options_form_text(form, allowed, sizeof allowed));
+    return true;
+}
+
 static int parse(struct up *up, int argc, char **argv)
 {
     static const struct option options[] = {
@@ -316,6 +334,10 @@ static int parse(struct up *up, int argc, char **argv)
         fprintf(stderr, "siftmesh up: unknown argument '%s'\n", argv[optind]);
         return EX_USAGE;
     }
+    if (is_wrong("--redis", "redis://...|unix://...", up->redis) ||
+        is_wrong("--store", "sqlite:///...|postgres://...|postgresql://...|none",
+                 up->store))
+        return EX_USAGE;
     return 0;
 }
 

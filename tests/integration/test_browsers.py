@@ -36,6 +36,7 @@ def test_a_name_that_is_not_ours_is_refused(strict, service, own):
         answer = strict.request("GET", PAGES[service], headers={"Host": host}, service=service)
         assert answer.status == 403, host
         assert answer.json()["code"] == "forbidden" and b"hosts_allowed" in answer.body
+        assert f'the Host "{host}" is none' in answer.json()["detail"]
 
 
 def test_by_default_the_monitor_has_its_names_and_the_gateway_any(mesh):

@@ -411,6 +411,10 @@ def test_a_warm_up_before_readiness_leaves_nothing_to_look_for(mesh, redis, tmp_
         assert json.loads(payload)["ended"] == "all"
 
 
+def told(mesh):
+    return mesh.command("cache", "stats").stdout.decode()
+
+
 @pytest.mark.parametrize("durable", [False, True])
 def test_a_warm_up_fills_an_emptied_redis_from_memory_too(mesh, redis, tmp_path, durable):
     store = {"store": f"sqlite://{tmp_path}/results.db"} if durable else {}
@@ -421,6 +425,19 @@ def test_a_warm_up_fills_an_emptied_redis_from_memory_too(mesh, redis, tmp_path,
     redis.command("flushall")
     out = mesh.command("cache", "warm").stdout.decode()
     until(lambda: len(keys(redis)) == 4, f"and again: {out}")
+    until(lambda: re.search(r"^  memory +- +4 ", told(mesh), re.M), "the cacher is heard")
+    assert re.search(r"^  redis +closed +- +- ", told(mesh), re.M), "what is not known is a dash"
+
+
+@pytest.mark.parametrize("with_redis", [False, True])
+def test_a_warm_up_from_a_store_that_is_down_says_so(mesh, redis, with_redis):
+    more = {"redis": redis.url} if with_redis else {}
+    mesh.start(services=["broker", "cacher"],
+               cacher={"store": "postgres://nobody@127.0.0.1:1/none", **more})
+    until(lambda: "cacher" in mesh.command("status").stdout.decode(), "the cacher is there")
+    done = mesh.command("cache", "warm", check=False)
+    assert done.returncode != 0 and b"store" in done.stderr, done
+    assert b"not answer" in done.stderr, done
 
 
 def test_a_purge_empties_every_tier(mesh, redis, store):

@@ -114,6 +114,53 @@ def test_a_configuration_file_is_checked_with_its_line(tmp_path):
     assert re.search(r"body_bytes_max = 8M\s+# file", shown.stdout), shown.stdout
 
 
+@pytest.mark.parametrize("words, said", [
+    (["scale", "-1"], "siftmesh scale: N is -1, must be 0 to 4096 slots"),
+    (["scale", "2", "--for", "0"], "siftmesh scale: --for is 0, must be 1 to 604800 seconds"),
+    (["scale", "--for=5x", "2"], "siftmesh scale: --for is 5x, must be 1 to 604800 seconds"),
+    (["scale", "1", "2"], "siftmesh scale: unknown argument '2'; it takes one N"),
+    (["drain", "1", "2"], "siftmesh drain: unknown argument '2'; it takes one SLOT"),
+    (["drain", "-1"], "siftmesh drain: SLOT is -1, must be 1 or more"),
+    (["status", "extra"], "siftmesh status: unknown argument 'extra'; it takes options alone"),
+    (["status", "-1"], "siftmesh status: unknown argument '-1'; it takes options alone"),
+    (["cache", "stats", "extra"], "siftmesh cache: unknown argument: extra; --help tells more"),
+    (["cache", "purge", "--older-than", "1"],
+     'siftmesh cache: --older-than is "1", must be a number with s, m, h or d, as 7d; --help '
+     "tells more"),
+    (["up", "--redis", "rediss://:secret@h"],
+     "siftmesh up: --redis: TLS to Redis is not spoken, use redis:// and stunnel "
+     "(docs/OPERATIONS.md, Redis)"),
+    (["up", "--store", "mysql://:secret@h"],
+     "siftmesh up: --store must be sqlite:///..., postgres://..., postgresql://... or none"),
+])
+def test_a_wrong_argument_is_named_with_what_is_allowed(shared_mesh, words, said):
+    done = shared_mesh.command(*words, check=False)
+    assert done.returncode == os.EX_USAGE
+    assert done.stderr.decode() == said + "\n"
+
+
+def test_a_target_above_slots_max_says_so(shared_mesh):
+    try:
+        done = shared_mesh.command("scale", 4096)
+        assert re.fullmatch(r"siftmesh scale: 4096 asked, slots_max is \d+\n",
+                            done.stderr.decode())
+    finally:
+        shared_mesh.command("scale", 0)
+
+
+def test_an_unknown_key_and_a_public_key_are_told_apart_from_trouble(shared_mesh, tmp_path):
+    done = shared_mesh.command("cache", "get", "0" * 64, "--out", tmp_path / "x", check=False)
+    assert done.returncode == os.EX_UNAVAILABLE
+    assert done.stderr == b"siftmesh cache get: no result is known under this key\n"
+    shared_mesh.command("keygen", tmp_path / "mine")
+    (tmp_path / "mine.pub").chmod(0o644)
+    public = str(tmp_path / "mine.pub")
+    done = shared_mesh.command("status", "--curve-key", public, "--curve-server", public,
+                               check=False)
+    assert done.returncode == os.EX_UNAVAILABLE
+    assert b"mine.pub: has no secret key; NAME.key has, not NAME.pub" in done.stderr
+
+
 def test_a_slot_that_is_not_there_cannot_drain(shared_mesh):
     until(lambda: "slot_list" in json.dumps(shared_mesh.status()), "the slots are told of")
     for slot in (77, 1001):
@@ -268,6 +315,29 @@ def test_run_that_is_interrupted_leaves_nothing_behind(tmp_path, number):
     finally:
         run.kill()
     assert not folder.exists()
+
+
+def test_run_whose_reader_goes_leaves_nothing_behind(tmp_path):
+    run = subprocess.Popen([BIN / "siftmesh", "run"], cwd=tmp_path, stdout=subprocess.PIPE,
+                           text=True, start_new_session=True)
+    try:
+        folder = Path(re.search(r"starting a mesh in (\S+)", run.stdout.readline()).group(1))
+        run.stdout.close()
+        assert run.wait(60 * SLOWNESS) == 128 + signal.SIGPIPE
+    finally:
+        run.kill()
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("words", [["run"], ["status"], ["cache", "stats"], ["config"],
+                                   ["--version"]])
+def test_output_that_cannot_be_written_is_an_error(shared_mesh, tmp_path, words):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [BIN / "siftmesh", *words], stdout=full, stderr=subprocess.PIPE, cwd=tmp_path,
+            text=True, timeout=120 * SLOWNESS,
+            env={**os.environ, "SIFTMESH_MESH_RUNTIME_DIR": str(shared_mesh.runtime)})
+    assert done.returncode == os.EX_IOERR, done.stderr
 
 
 def test_up_takes_its_folder_from_flag_environment_file_and_default_in_this_order(tmp_path):

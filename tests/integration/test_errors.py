@@ -86,9 +86,19 @@ def test_a_large_body_is_413_with_limit_and_actual_value(mesh):
     mesh.start(gateway={"body_bytes_max": 2000})
     document = problem(mesh.post("/v1/features", bytes(2001)), 413, "body_too_large")
     assert (document["limit"], document["actual"]) == (2000, 2001)
+    assert document["detail"] == "the body is too large: 2001 bytes, body_bytes_max is 2000"
     pieces = (bytes(500) for _ in range(8))
     chunked = mesh.post("/v1/features", pieces)  # an iterator is sent in chunks
     assert problem(chunked, 413, "body_too_large")["limit"] == 2000
+
+
+def test_a_priority_that_is_not_given_says_what_it_needs(shared_mesh):
+    def detail(priority):
+        return problem(shared_mesh.post("/v1/features", b"x",
+                                        headers={"X-Siftmesh-Priority": priority}),
+                       400, "bad_parameter")["detail"]
+    assert "high needs allow_high" in detail("high")
+    assert detail("urgent") == "X-Siftmesh-Priority must be normal or batch"
 
 
 @pytest.mark.parametrize("media", ["text/html", "image/svg+xml", "application/json"])
