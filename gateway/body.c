@@ -100,9 +100,8 @@ void gateway_body_begin(struct gateway_body *body, struct gateway_budget *budget
     body->expected = expected;
 }
 
-/* Of a body that holds `needed` bytes now. One of up to two steps is whole at once: that
- * is most pictures of a thumbnail's size, and to copy them as they grow costs more than
- * their memory does. */
+/* Of a body that holds `needed` bytes now. A small one is whole at once: to copy it as it
+ * grows would cost each hit more than its memory does. */
 static size_t next_capacity(const struct gateway_body *body, size_t needed,
                             size_t capacity_max)
 {
@@ -111,7 +110,7 @@ static size_t next_capacity(const struct gateway_body *body, size_t needed,
     if (capacity < GATEWAY_BODY_STEP_BYTES)
         capacity = GATEWAY_BODY_STEP_BYTES;
     if (needed <= body->expected &&
-        (capacity > body->expected || body->expected <= 2 * GATEWAY_BODY_STEP_BYTES))
+        (capacity > body->expected || body->expected <= GATEWAY_BODY_WHOLE_BYTES))
         capacity = body->expected;
     if (capacity > capacity_max)
         capacity = capacity_max;

@@ -22,7 +22,8 @@ void gateway_budget_drop(struct gateway_budget *budget);
 size_t gateway_budget_used(const struct gateway_budget *budget);
 size_t gateway_budget_limit(const struct gateway_budget *budget);
 
-#define GATEWAY_BODY_STEP_BYTES (64u << 10) /* as much as one read brings */
+#define GATEWAY_BODY_STEP_BYTES  (16u << 10)
+#define GATEWAY_BODY_WHOLE_BYTES (128u << 10) /* announced as so much: made at once */
 
 /* Zeroed is an empty body that needs no gateway_body_free(). */
 struct gateway_body {
@@ -40,7 +41,8 @@ void gateway_body_begin(struct gateway_body *body, struct gateway_budget *budget
 int gateway_body_reserve(struct gateway_body *body, struct gateway_budget *budget,
                          size_t capacity);
 /* After gateway_body_begin() or gateway_body_reserve(). Grows by doubling, at least to
- * GATEWAY_BODY_STEP_BYTES, up to what is expected and to `capacity_max` bytes. 0;
+ * GATEWAY_BODY_STEP_BYTES (to all that is expected, where that is no more than
+ * GATEWAY_BODY_WHOLE_BYTES), up to what is expected and to `capacity_max` bytes. 0;
  * -ENOBUFS, and it may be tried again; -ENOMEM; -E2BIG above capacity_max. */
 int gateway_body_append(struct gateway_body *body, const uint8_t *bytes, size_t size,
                         size_t capacity_max);

@@ -64,6 +64,7 @@ def restart(mesh, number):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_a_broker_restarted_under_load_costs_no_client_an_error(mesh, number):
     mesh.start(broker={"job_timeout_ms": 120000, "drain_ms": 300},
+               extractor={"job_timeout_ms": 110000},
                gateway={"request_timeout_ms": 180000})
     thread, answers = long_job(mesh)
     with Load(mesh) as load:

@@ -73,6 +73,10 @@ static void memory_follows_what_arrives_not_what_is_announced(void **state)
     assert_int_equal(gateway_body_append(&small, piece, 100, 32u << 20), 0);
     assert_int_equal(small.capacity, 100);
     gateway_body_free(&small);
+    gateway_body_begin(&small, budget, 100000);
+    assert_int_equal(gateway_body_append(&small, piece, 1, 32u << 20), 0);
+    assert_int_equal(small.capacity, 100000);
+    gateway_body_free(&small);
     gateway_body_free(&large);
     assert_int_equal(gateway_budget_used(budget), 0);
     gateway_budget_drop(budget);
