@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -44,28 +45,6 @@ static int is_named(int fd, const char *path)
     return open_file.st_dev == named.st_dev && open_file.st_ino == named.st_ino;
 }
 
-/* A descriptor that is locked and named by `path`, or -errno. */
-static int take_once(const char *path)
-{
-    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-    if (fd < 0)
-        return -errno;
-    int err = flock(fd, LOCK_EX | LOCK_NB) < 0 ? -errno : is_named(fd, path);
-    if (err == 1)
-        return fd;
-    close(fd);
-    return err == -EWOULDBLOCK ? -EADDRINUSE : err == 0 ? -EAGAIN : err;
-}
-
-static int take_path(const char *path)
-{
-    int fd = -EAGAIN;
-
-    for (int i = 0; i < TRIES_MAX && fd == -EAGAIN; i++)
-        fd = take_once(path);
-    return fd;
-}
-
 /* Over what was there, and cut after it: a reader finds the old number or the new one. */
 static int say(int fd, const char *text)
 {
@@ -76,17 +55,61 @@ static int say(int fd, const char *text)
     return 0;
 }
 
+/* A new file at `path`, whole and locked when its name is there; -EEXIST: there is one
+ * already; or another -errno. */
+static int make_whole(const char *path, const char *text)
+{
+    char draft[PATH_MAX];
+
+    if (snprintf(draft, sizeof draft, "%s.XXXXXX", path) >= (int)sizeof draft)
+        return -ENAMETOOLONG;
+    int fd = mkostemp(draft, O_CLOEXEC);
+    if (fd < 0)
+        return -errno;
+    int err = flock(fd, LOCK_EX | LOCK_NB) < 0 ? -errno : say(fd, text);
+    if (err == 0 && link(draft, path) < 0)
+        err = -errno;
+    unlink(draft);
+    if (err == 0)
+        return fd;
+    close(fd);
+    return err;
+}
+
+/* The file that is at `path`, where its holder is gone: locked, and saying `text`.
+ * -EADDRINUSE: it is held; -EAGAIN: it was removed meanwhile; or another -errno. */
+static int take_over(const char *path, const char *text)
+{
+    int fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0)
+        return errno == ENOENT ? -EAGAIN : -errno;
+    int err = flock(fd, LOCK_EX | LOCK_NB) < 0 ? -errno : is_named(fd, path);
+    if (err == 1)
+        err = say(fd, text);
+    else
+        err = err == -EWOULDBLOCK ? -EADDRINUSE : err == 0 ? -EAGAIN : err;
+    if (err == 0)
+        return fd;
+    close(fd);
+    return err;
+}
+
 /* Holds the file and lets it say its text; closes what was open before. 0 or -errno. */
 static int hold(struct folder_file *file)
 {
-    int fd = take_path(file->path);
+    int fd = -EAGAIN;
 
+    for (int i = 0; i < TRIES_MAX && fd == -EAGAIN; i++) {
+        fd = make_whole(file->path, file->text);
+        if (fd == -EEXIST)
+            fd = take_over(file->path, file->text);
+    }
     if (fd < 0)
         return fd;
     if (file->fd >= 0)
         close(file->fd);
     file->fd = fd;
-    return say(fd, file->text);
+    return 0;
 }
 
 int folder_take(struct folder_file *file, const char *path, const char *text)

@@ -31,8 +31,9 @@ struct folder_file {
     char text[32]; /* what it says */
 };
 
-/* Makes or opens the file at `path`, holds it and lets it say `text`. `file` is zeroed,
- * or one that was refused. 0; -EADDRINUSE: another process holds it; or another -errno.
+/* Makes or opens the file at `path`, holds it and lets it say `text`; who reads it finds
+ * it whole or not at all. `file` is zeroed, or one that was refused. 0; -EADDRINUSE:
+ * another process holds it; or another -errno.
  */
 int folder_take(struct folder_file *file, const char *path, const char *text);
 /* Looks after it. 0: as it was; 1: it was gone, or refused, and is held now; -EADDRINUSE:

@@ -2,12 +2,14 @@
 #include "runtime/folder.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -30,6 +32,16 @@ static int tear_down(void **state)
     (void)state;
     unlink(path);
     return rmdir(dir);
+}
+
+/* A child that was killed in between may leave the draft of a file. */
+static int tear_down_drafts(void **state)
+{
+    char command[64];
+
+    (void)state;
+    snprintf(command, sizeof command, "rm -r %s", dir);
+    return system(command);
 }
 
 /* A child that holds the file until it is killed. */
@@ -128,6 +140,34 @@ static void a_link_is_not_followed(void **state)
     assert_int_equal(folder_number(path), 0);
 }
 
+/* A child takes and removes it again and again; whoever opens it finds its text. */
+static void a_reader_finds_a_file_whole_or_not_at_all(void **state)
+{
+    unsigned seen = 0, cut = 0;
+    pid_t pid = fork();
+
+    (void)state;
+    if (pid == 0) {
+        struct folder_file file = {0};
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        while (folder_take(&file, path, "65432\n") == 0)
+            folder_release(&file, true);
+        _exit(1);
+    }
+    while (seen < 2000 && waitpid(pid, NULL, WNOHANG) == 0) {
+        char text[16];
+        int fd = open(path, O_RDONLY | O_CLOEXEC);
+        if (fd < 0)
+            continue;
+        cut += read(fd, text, sizeof text) != 6;
+        close(fd);
+        seen++;
+    }
+    end(pid);
+    assert_int_equal(seen, 2000);
+    assert_int_equal(cut, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -139,6 +179,8 @@ int main(void)
                                         tear_down),
         cmocka_unit_test_setup_teardown(a_place_that_was_taken_is_the_others, set_up,
                                         tear_down),
+        cmocka_unit_test_setup_teardown(a_reader_finds_a_file_whole_or_not_at_all, set_up,
+                                        tear_down_drafts),
         cmocka_unit_test_setup_teardown(a_link_is_not_followed, set_up, tear_down)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
