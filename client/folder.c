@@ -1,4 +1,4 @@
-/* Who can speak for a broker on this host: whoever can write to its socket's folder. */
+/* A process that can write to the folder of a broker's socket can pose as the broker. */
 #include "client/siftmesh.h"
 
 #include <errno.h>

@@ -228,7 +228,7 @@ static int step(struct siftmesh *mesh, int64_t until_ms, struct incoming *in)
     return -EAGAIN;
 }
 
-/* Who said nothing for a heartbeat cannot know that the session is still there. */
+/* A handle that was silent for a heartbeat asks first whether its session lives. */
 static void begin_call(struct siftmesh *mesh)
 {
     mesh->heard_ms = now_ms();

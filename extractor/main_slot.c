@@ -53,7 +53,7 @@ static int confine(const struct extractor_slotpage *page, int *filter_err)
     return sandbox->mode == EXTRACTOR_SANDBOX_REQUIRE ? *filter_err : 0;
 }
 
-/* What to change, where that is known. */
+/* The option or setting to change, where it is known. */
 static const char *hint(int err, int filter_err)
 {
     if (err == -ENOMEM)

@@ -101,8 +101,8 @@ static int rules_each(scmp_filter_ctx filter, uint32_t action, const int *calls,
     return err;
 }
 
-/* What works on memory, the time, and descriptors that are there already. No memfd: its
- * memory would count for nobody. No lseek: with it a slot could write over a log. */
+/* Calls that work on memory, the time, and descriptors that are open already. No memfd:
+ * no limit counts its memory. No lseek: with it a slot could write over a log. */
 static int rules_plain(scmp_filter_ctx filter)
 {
     static const int calls[] = {

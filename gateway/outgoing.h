@@ -15,7 +15,7 @@
 #include "gateway/gateway.h"
 #include "proto/render.h"
 
-/* Who wants an answer; the bound that it broke. */
+/* The client that wants an answer, and the bound that the answer broke. */
 struct gateway_asking {
     struct http_client *client;
     uint64_t limit, actual; /* bytes; set with an error */

@@ -38,7 +38,7 @@ int gateway_purges_begin(struct gateway_purges *purges,
                          const uint8_t key[PROTO_DIGEST_BYTES],
                          const struct proto_id *trace, gateway_purged_fn *purged,
                          void *waiter, uint64_t now_us, struct gateway_purge **out);
-/* Nobody waits for it any more; it goes on. */
+/* Its client has left; the purge goes on. */
 void gateway_purge_leave(struct gateway_purge *purge);
 
 /* A PURGE that came; false: it answers none of ours. */

@@ -68,7 +68,7 @@ static const struct route routes[] = {
     {"/", gateway_page_index, NULL, NULL},
 };
 
-/* What of `path` is left behind the route's; NULL where it does not match. A slash at the
+/* The rest of `path` behind the route's; NULL where it does not match. A slash at the
  * end of a whole path changes nothing. */
 static const char *match(const struct route *route, const char *path)
 {

@@ -105,7 +105,7 @@ static bool check_length(struct gateway_request *request)
     return true;
 }
 
-/* Where nothing at all is left, it is said before a byte of the body is read. */
+/* A full budget is told of before a byte of the body is read. */
 static bool check_room(struct gateway_request *request)
 {
     const struct gateway_budget *budget = request->gateway->budget;

@@ -139,7 +139,7 @@ void proto_render_msgpack(const struct proto_blob *blob, struct proto_output *ou
 
 /* ---- sizes ---- */
 
-/* What is not features, at most: parameters, digests, the headers of a zip. */
+/* Most bytes beside the features: parameters, digests, the headers of a zip. */
 #define OTHER_BYTES_MAX 4096u
 
 struct bounds {

@@ -185,7 +185,7 @@ static const char *check_ihdr(const struct chunk *chunk, struct proto_result *re
     return NULL;
 }
 
-/* What follows IHDR: one or more IDATs, then IEND, the last byte of all. */
+/* After IHDR: one or more IDATs, then IEND, and no byte behind it. */
 static const char *check_chunks(const uint8_t *bytes, size_t size, size_t at, bool sums)
 {
     struct chunk chunk;

@@ -20,7 +20,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* What a result has to fit. All members are borrowed; zeroed means: not known. */
+/* The facts that a result has to fit. All members are borrowed; zeroed: not known. */
 struct proto_result_known {
     enum proto_kind kind;        /* 0: either */
     const uint8_t *key;          /* PROTO_DIGEST_BYTES */

@@ -315,7 +315,7 @@ struct http_server {
 void http_address_name(const uint8_t address[16], char *out, size_t capacity);
 /* The connection is `address`'s from here on. 0 or -ENOMEM. */
 int http_conn_identify(struct http_connection *conn, const uint8_t address[16]);
-/* Who asks for what is in hand. */
+/* The client of the request in hand. */
 struct http_client *http_conn_asker(const struct http_connection *conn);
 /* A connection with its handle initialised, not yet reading; NULL without memory. */
 struct http_connection *http_conn_new(struct http_server *server);

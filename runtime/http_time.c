@@ -25,7 +25,7 @@ static uint64_t least(uint64_t a, uint64_t b)
     return a < b ? a : b;
 }
 
-/* What is left of the request's time when its head is complete. */
+/* The rest of the request's time when its head is complete. */
 static uint64_t body_time_ms(const struct http_connection *conn)
 {
     uint64_t total_ms = conn->server->limits.request_timeout_ms;

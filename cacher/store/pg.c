@@ -34,8 +34,8 @@ static struct census count(const struct pg *pg)
     return census;
 }
 
-/* Nobody is there, and the last login failed so that the next one hardly helps: who
- * waits is told at once. */
+/* No link is up, and the last login failed in a way that the next one hardly mends: jobs
+ * that wait are failed at once. */
 static bool is_in_vain(const struct pg *pg)
 {
     struct census census = count(pg);

@@ -210,7 +210,7 @@ static void print_usage(FILE *out)
     fprintf(out, "\nsiftmesh COMMAND --help tells more. siftmesh --version\n");
 }
 
-/* What was printed and did not arrive is an error, where there is none before it. */
+/* Output that could not be written is an error, unless the command failed already. */
 static int finish(int code)
 {
     bool failed = fflush(stdout) != 0 || ferror(stdout);

@@ -405,7 +405,7 @@ class Mesh:
         self._said = self._connected - HELLO_MAX_S  # HELLO at once
 
     def _begin_call(self):
-        """Who said nothing for a heartbeat cannot know that the session is still there."""
+        """A handle that was silent for a heartbeat asks first whether its session lives."""
         self._heard = time.monotonic()
         if self._open and self._heard - self._said >= self._heartbeat:
             self._lose_session()

@@ -1,4 +1,4 @@
-"""Who reads the log may stall, or go: no service waits."""
+"""The reader of a log may stall, or go: no service waits."""
 
 import http.client
 import json

@@ -56,7 +56,7 @@ def events(mesh, message, **wanted):
 
 
 def counted(mesh, name):
-    """What the supervisor counts, as the broker last heard; None before it did."""
+    """The supervisor's counter, as the broker last heard; None before it did."""
     (worker,) = [w for w in mesh.status()["workers"] if w["service"] == "extract"]
     return worker["stats"].get(name)
 

@@ -1,4 +1,4 @@
-"""What a hostile peer of each kind can at most do: docs/SECURITY.md says it, this holds it."""
+"""The most that a hostile peer of each kind can do, as docs/SECURITY.md says it."""
 
 import hashlib
 import struct
@@ -123,7 +123,7 @@ def test_what_another_program_wrote_into_redis_is_computed_anew(mesh, redis, for
 
 
 def test_a_picture_that_was_kept_under_a_key_of_features_gives_way(mesh, redis):
-    """Who asks by the key alone cannot know of which kind it is."""
+    """A key does not encode its kind."""
     mesh.start(gateway=COLD, cacher={"redis": redis.url})
     image = picture(820)
     key = key_of(image)

@@ -91,7 +91,7 @@ def denoised_pictures():
 
 
 def full_disk(folder):
-    """What starts a program with a small disk of its own at `folder`, and there alone."""
+    """The words before a program's that give it alone a small disk at `folder`."""
     if os.geteuid() != 0:
         pytest.skip("a small disk can be mounted by root only")
     return ["unshare", "--mount", "sh", "-c",

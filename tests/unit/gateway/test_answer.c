@@ -294,13 +294,13 @@ static void answers_are_bounded_in_all_and_for_one_client(void **state)
     options.answers_bytes_per_peer = 1500;
     options.answers_bytes_max = 2500;
     asking.client = one;
-    /* Who is sent nothing may have one answer, also a large one where nothing else is. */
+    /* A client without an answer may have one, also a large one while none is held. */
     assert_int_equal(gateway_outgoing_may_send(&gateway, &asking, large), 0);
     gateway_outgoing_hold(&gateway, first, one);
     assert_int_equal(gateway_outgoing_may_send(&gateway, &asking, second), -ENOBUFS);
     assert_int_equal(asking.limit, 1500);
     assert_int_equal(asking.actual, 2 * (1000 + sizeof *first));
-    /* What is on its way already costs nothing more. */
+    /* A value that is on its way already costs nothing more. */
     assert_int_equal(gateway_outgoing_may_send(&gateway, &asking, first), 0);
     asking.client = two;
     assert_int_equal(gateway_outgoing_may_send(&gateway, &asking, second), 0);

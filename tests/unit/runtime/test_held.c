@@ -1,4 +1,4 @@
-/* What a queue of received messages holds is what its payloads weigh. */
+/* A queue of received messages holds the memory of its payloads, and no more. */
 #include "runtime/endpoint.h"
 #include "tests/harness/held.h"
 
